@@ -1,0 +1,85 @@
+"""Utterance and engine identity in, CacheKey out: everything that can change an answer is in its key.
+
+Fields are length-prefixed, so that no two requests can spell the same bytes, and hashed by HMAC-SHA-256 under a key of
+the tenant's own, so that equal inputs of two tenants have unequal digests and no key gives its text away.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from dataclasses import dataclass
+
+from cache_tiers.entry import CacheKey
+
+KEY_VERSION = 1
+"""Raise it whenever canonicalisation or encoding changes: old entries are then never found, and age out."""
+
+_NUMBERS = struct.Struct("<HBBIqd")
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFields:
+    """All that an answer depends on but the input itself."""
+
+    task: str
+    engine: str
+    """Identity digest of the engine that would answer."""
+    voice: str = ""
+    emotion: str = ""
+    language: str = ""
+    speed: float = 1.0
+    seed: int = 0
+    encoding: int = 0
+    rate: int = 0
+    features: int = 0
+    streaming: bool = False
+    """A streamed answer is kept in its frames, a whole one as one message; they are different bytes."""
+
+
+class TenantKeys:
+    """Digests under one tenant's key. Deriving it from the master key needs no storage."""
+
+    def __init__(self, master: bytes, tenant: str) -> None:
+        self.tenant = tenant
+        self._input = hmac.digest(master, b"refrain input\0" + tenant.encode(), "sha256")
+        self._cache = hmac.digest(master, b"refrain cache\0" + tenant.encode(), "sha256")
+        self._tag = hmac.digest(master, b"refrain tag\0" + tenant.encode(), "sha256")
+
+    def input_digest(self, kind: str, canonical: bytes) -> bytes:
+        """32 bytes that name the input alone; what recall turns a fingerprint into."""
+        mac = hmac.new(self._input, kind.encode() + b"\0", "sha256")
+        mac.update(canonical)
+        return mac.digest()
+
+    def cache_key(self, fields: KeyFields, input_digest: bytes) -> CacheKey:
+        numbers = _NUMBERS.pack(
+            KEY_VERSION, fields.streaming, fields.encoding, fields.rate, fields.seed, fields.speed
+        )
+        parts = [numbers, _LENGTH.pack(fields.features), input_digest]
+        for text in (fields.task, fields.engine, fields.voice, fields.emotion, fields.language):
+            data = text.encode()
+            parts.append(_LENGTH.pack(len(data)))
+            parts.append(data)
+        return CacheKey(self.tenant, hmac.digest(self._cache, b"".join(parts), "sha256"))
+
+    def tag(self, kind: str, name: str) -> str:
+        """The name under which entries are evicted together, such as tag("subject", id); nothing in clear."""
+        return hmac.digest(self._tag, f"{kind}\0{name}".encode(), "sha256")[:16].hex()
+
+
+class Keys:
+    """All tenants' keys under one master secret (32 bytes)."""
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) < 32:
+            raise ValueError(f"digest key: {len(master)} bytes; at least 32 are needed")
+        self._master = master
+        self._tenants: dict[str, TenantKeys] = {}
+
+    def of(self, tenant: str) -> TenantKeys:
+        keys = self._tenants.get(tenant)
+        if keys is None:
+            keys = self._tenants[tenant] = TenantKeys(self._master, tenant)
+        return keys
