@@ -22,7 +22,7 @@ Random = np.random.Generator
 
 
 def gain(samples: Samples, db: float) -> Samples:
-    return np.clip(samples * np.float32(10 ** (db / 20)), -1.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(samples * np.float32(10 ** (db / 20)), -1.0, 1.0), dtype=np.float32)
 
 
 def clip(samples: Samples, db: float) -> Samples:
@@ -77,14 +77,14 @@ def opus(samples: Samples, compression: float = 0.95) -> Samples:
 
 
 def room(samples: Samples, rt60: float, rng: Random) -> Samples:
-    """A synthetic room: direct sound, then noise 3 dB stronger than it in all that decays by 60 dB in `rt60` seconds."""
+    """A synthetic room: direct sound, then noise, 3 dB stronger in all, that decays by 60 dB in `rt60` seconds."""
     n = round(rt60 * RATE)
     tail = rng.normal(size=n) * 10 ** (-3 * np.arange(n) / n)
     tail[: round(0.002 * RATE)] = 0.0
     impulse = tail / np.sqrt(np.sum(tail**2)) * 10 ** (3 / 20)
     impulse[0] = 1.0
     wet = signal.fftconvolve(samples, impulse)[: len(samples) + n // 2]
-    return (wet * (np.abs(samples).max() / max(np.abs(wet).max(), 1e-9))).astype(np.float32)
+    return np.asarray(wet * (np.abs(samples).max() / max(np.abs(wet).max(), 1e-9)), dtype=np.float32)
 
 
 def speed(samples: Samples, percent: float) -> Samples:

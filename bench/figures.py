@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import rich
 from rich.table import Table
+
+from bench.machine import machine
 
 
 @dataclass(slots=True)
@@ -55,23 +54,6 @@ class Figures:
             rows = [{**asdict(figure), "holds": figure.holds} for figure in self.figures]
             context = {**machine(), **self.context}
             path.write_text(json.dumps({"figures": rows, "context": context}, indent=2) + "\n")
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on: cores, Python, and the packages on the path."""
-    packages = ("grpcio", "onnxruntime", "onnxruntime-gpu", "protobuf", "numpy", "redis")
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "packages": versions,
-    }
 
 
 def _short(value: float | None) -> str:

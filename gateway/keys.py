@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cache_tiers.entry import CacheKey
 
@@ -19,8 +19,7 @@ _NUMBERS = struct.Struct("<HBBIqd")
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFields:
+class KeyFields(NamedTuple):
     """All that an answer depends on but the input itself."""
 
     task: str
@@ -77,6 +76,10 @@ class Keys:
             raise ValueError(f"digest key: {len(master)} bytes; at least 32 are needed")
         self._master = master
         self._tenants: dict[str, TenantKeys] = {}
+
+    def trace_key(self) -> bytes:
+        """What the access trace hashes with: the same from run to run, and of no use for anything else."""
+        return hmac.digest(self._master, b"refrain trace\0", "sha256")
 
     def of(self, tenant: str) -> TenantKeys:
         keys = self._tenants.get(tenant)

@@ -5,11 +5,11 @@ Engines know nothing of caches, tenants or wire formats. Whatever blocks inside 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from models.utterance import Chunk, Utterance
+from models.utterance import Chunk, Samples, Transcript, Utterance, Waveform
 
 
 class EngineError(Exception):
@@ -40,6 +40,22 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo: ...
 
-    def run(self, utterance: Utterance) -> AsyncIterator[Chunk]:
+    def run(self, utterance: Utterance) -> AsyncGenerator[Chunk, None]:
         """Yields the answer's chunks. Raises `EngineError`; closing the iterator stops the work."""
+        ...
+
+
+class StreamingRecognizer(Protocol):
+    """An engine that also recognizes while the speaker speaks."""
+
+    def stream(self, chunks: AsyncIterator[Samples]) -> AsyncGenerator[Transcript, None]:
+        """`chunks`: float32 pieces at 16 kHz. Yields interim transcripts, then the final one."""
+        ...
+
+
+class Witness(Protocol):
+    """An engine that can say how well a given transcript fits a recording: the judge of audits."""
+
+    async def disbelief(self, waveform: Waveform, text: str) -> float:
+        """Natural-log likelihood by which the best free reading beats `text`, a second of audio; 0 when it is it."""
         ...

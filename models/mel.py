@@ -69,4 +69,5 @@ def log_mel(samples: Samples) -> Samples:
     spectrum = fft.rfft(frames_of(padded, N_FFT, MEL_HOP) * hann(N_FFT), axis=1)
     magnitude = np.sqrt(np.square(spectrum.real) + np.square(spectrum.imag) + 1e-9)
     mel = mel_filterbank(MEL_RATE, N_FFT, MEL_BANDS, 0.0, 8000.0) @ magnitude.T
-    return np.log(np.maximum(mel, LOG_FLOOR)).astype(np.float32)
+    logarithms: Samples = np.log(np.maximum(mel, LOG_FLOOR)).astype(np.float32)
+    return logarithms

@@ -51,7 +51,7 @@ class Mel:
 
     @property
     def seconds(self) -> float:
-        return self.frames.shape[1] * MEL_HOP / MEL_RATE
+        return float(self.frames.shape[1] * MEL_HOP / MEL_RATE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
     python -m models.training corpus OUT --data DIR --sentences N
 
-DIR holds text/slurp_recordings.csv and text/clinc150.csv (columns rank, text, count, share); sentences of our own come
-from `phrases`. OUT gets wav/*.wav (16 kHz mono int16) and index.jsonl, one utterance a line, in random order, written as
-it goes: {path, text, voice, seconds, split, pitch, stretch, phones, ends}. `pitch` and `stretch` are what the teacher
-was told to change (1.0 = as it is); `ends` are seconds. A second run continues where the first stopped.
+DIR holds text/slurp_recordings.csv and text/clinc150.csv (columns rank, text, count, share); sentences of our own
+come from `phrases`. OUT gets wav/*.wav (16 kHz mono int16) and index.jsonl, one utterance a line, in random order,
+written as it goes: {path, text, voice, seconds, split, pitch, stretch, phones, ends}. `pitch` and `stretch` are what
+the teacher was told to change (1.0 = as it is); `ends` are seconds. A second run continues where the first stopped.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def espeak_variants() -> list[str]:
 
 
 def plan(data: Path, count: int, seed: int, espeak: int) -> list[Job]:
-    """Every utterance of the corpus, shuffled. Half the sentences get a second voice; three in ten a changed pitch or rate.
+    """Every utterance of the corpus, shuffled; half the sentences get a second voice, three in ten a changed pitch.
 
     Changed pitch lets the acoustic decoder hear one voice at many pitches; its predictors learn from unchanged ones.
     """
@@ -111,8 +111,8 @@ def plan(data: Path, count: int, seed: int, espeak: int) -> list[Job]:
             add(text, FLITE_VOICES[voice], pitch, stretch)
     variants = espeak_variants()
     for text in rng.choices(texts, k=espeak if variants else 0):
-        voice = f"espeak:{rng.choice(ESPEAK_ACCENTS)}+{rng.choice(variants)}"
-        add(text, voice, rng.uniform(0.7, 1.3), rng.uniform(0.8, 1.25))
+        name = f"espeak:{rng.choice(ESPEAK_ACCENTS)}+{rng.choice(variants)}"
+        add(text, name, rng.uniform(0.7, 1.3), rng.uniform(0.8, 1.25))
     rng.shuffle(jobs)
     return jobs
 
@@ -175,9 +175,9 @@ def read_index(path: Path) -> Iterator[dict[str, object]]:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="models.training corpus", description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(prog="models.training corpus")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="folder with text/slurp_recordings.csv, text/clinc150.csv")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds text/*.csv")
     parser.add_argument("--sentences", type=int, default=8000)
     parser.add_argument("--espeak", type=int, default=4000, help="utterances by espeak-ng's voice variants")
     parser.add_argument("--seed", type=int, default=1)
@@ -202,6 +202,7 @@ def main(argv: list[str]) -> None:
             file.write(json.dumps(result) + "\n")
             file.flush()
             seconds += float(str(result["seconds"]))
-    print(f"{len(jobs) - len(failures)} utterances made, {seconds / 3600:.2f} h; {len(done)} were there; {len(failures)} failed")
+    made = len(jobs) - len(failures)
+    print(f"{made} utterances made, {seconds / 3600:.2f} h; {len(done)} were there; {len(failures)} failed")
     for failure in failures[:10]:
         print("  failed:", failure)

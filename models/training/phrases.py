@@ -10,38 +10,44 @@ from collections.abc import Callable, Iterator
 
 from num2words import num2words
 
-WORDS = """yes no stop go wait up down left right on off one two three four five six seven eight nine ten zero hello goodbye
-bye thanks okay sure maybe please help cancel repeat continue pause play louder quieter next previous again back forward
-open close start finish follow learn visual happy house bird cat dog tree bed marvel sheila wow black white red green blue
-yellow orange music lights weather timer alarm taxi coffee kitchen bedroom window door today tomorrow tonight yesterday
-monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september
-october november december spring summer autumn winter north south east west""".split()
-SHORT = """good morning|good evening|good night|good afternoon|thank you|thank you very much|you are welcome|see you later
-see you tomorrow|of course|no problem|not now|not yet|try again|turn it on|turn it off|turn around|come here|go back
-how are you|i am fine|excuse me|i am sorry|never mind|that is right|that is wrong|wait a moment|one moment please
-who is there|what is this|where am i|slow down|speed up|read it again|say that again|i do not know|i think so
-happy birthday|welcome home|well done|take care|have a nice day|have a safe trip|what a lovely day|leave me alone
-are you ready|let us go|hold the line|keep going|call me back|as you wish|all right then|just a second|here you are""".replace(
-    "\n", "|"
-).split("|")
-NAMES = "anna ben clara david emma felix grace henry isla jack kate liam mia noah olivia peter rose sam tom zoe".split()
-PLACES = """the airport|the station|the hospital|the harbour|the old town|the city centre|the library|the museum|the market
-the hotel|the office|the school|the theatre|the beach|the park|the bank|the bakery|the post office""".replace(
-    "\n", "|"
-).split("|")
-THINGS = """taxi|order|parcel|table|room|ticket|flight|train|bus|appointment|meeting|reservation|delivery|pizza|package
-prescription|invoice|payment|refund|repair""".replace("\n", "|").split("|")
-ROOMS = "kitchen bedroom bathroom hallway garage garden office basement nursery attic".split()
-DEVICES = """lights|heating|fan|television|radio|vacuum cleaner|washing machine|oven|coffee machine|door|blinds|alarm
-sprinkler|speaker""".replace("\n", "|").split("|")
-DRINKS = """coffee|tea|latte|cappuccino|espresso|hot chocolate|orange juice|glass of water|lemonade|smoothie|iced tea
-flat white""".replace("\n", "|").split("|")
-SIZES = ["small", "medium", "large", "extra large", "double"]
-MILKS = ["oat milk", "soy milk", "almond milk", "whole milk", "no sugar", "extra cream", "two sugars", "cinnamon on top"]
-WEATHER = "sunny cloudy rainy windy foggy snowy stormy warm cold freezing humid dry mild".split()
+
+def _phrases(text: str) -> list[str]:
+    """The phrases of `text`, one between bars or line ends."""
+    return text.replace("\n", "|").split("|")
+
+
+WORDS = _phrases("""yes|no|stop|go|wait|up|down|left|right|on|off|one|two|three|four|five|six|seven|eight|nine|ten|zero
+hello|goodbye|bye|thanks|okay|sure|maybe|please|help|cancel|repeat|continue|pause|play|louder|quieter|next|previous
+again|back|forward|open|close|start|finish|follow|learn|visual|happy|house|bird|cat|dog|tree|bed|marvel|sheila|wow
+black|white|red|green|blue|yellow|orange|music|lights|weather|timer|alarm|taxi|coffee|kitchen|bedroom|window|door
+today|tomorrow|tonight|yesterday|monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|february|march
+april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter|north|south|east|west""")
+SHORT = _phrases("""good morning|good evening|good night|good afternoon|thank you|thank you very much|you are welcome
+see you later|see you tomorrow|of course|no problem|not now|not yet|try again|turn it on|turn it off|turn around
+come here|go back|how are you|i am fine|excuse me|i am sorry|never mind|that is right|that is wrong|wait a moment
+one moment please|who is there|what is this|where am i|slow down|speed up|read it again|say that again|i do not know
+i think so|happy birthday|welcome home|well done|take care|have a nice day|have a safe trip|what a lovely day
+leave me alone|are you ready|let us go|hold the line|keep going|call me back|as you wish|all right then|just a second
+here you are""")
+NAMES = _phrases(
+    "anna|ben|clara|david|emma|felix|grace|henry|isla|jack|kate|liam|mia|noah|olivia|peter|rose|sam|tom|zoe"
+)
+PLACES = _phrases("""the airport|the station|the hospital|the harbour|the old town|the city centre|the library
+the museum|the market|the hotel|the office|the school|the theatre|the beach|the park|the bank|the bakery
+the post office""")
+THINGS = _phrases("""taxi|order|parcel|table|room|ticket|flight|train|bus|appointment|meeting|reservation|delivery|pizza
+package|prescription|invoice|payment|refund|repair""")
+ROOMS = _phrases("kitchen|bedroom|bathroom|hallway|garage|garden|office|basement|nursery|attic")
+DEVICES = _phrases("""lights|heating|fan|television|radio|vacuum cleaner|washing machine|oven|coffee machine|door|blinds
+alarm|sprinkler|speaker""")
+DRINKS = _phrases("""coffee|tea|latte|cappuccino|espresso|hot chocolate|orange juice|glass of water|lemonade|smoothie
+iced tea|flat white""")
+SIZES = _phrases("small|medium|large|extra large|double")
+MILKS = _phrases("oat milk|soy milk|almond milk|whole milk|no sugar|extra cream|two sugars|cinnamon on top")
+WEATHER = _phrases("sunny|cloudy|rainy|windy|foggy|snowy|stormy|warm|cold|freezing|humid|dry|mild")
 DAYS = WORDS[WORDS.index("monday") : WORDS.index("sunday") + 1]
 MONTHS = WORDS[WORDS.index("january") : WORDS.index("december") + 1]
-GENRES = "jazz rock classical folk blues pop country opera soul reggae techno".split()
+GENRES = _phrases("jazz|rock|classical|folk|blues|pop|country|opera|soul|reggae|techno")
 
 
 def sentences(seed: int) -> Iterator[str]:

@@ -1,0 +1,145 @@
+"""How entries get into Redis: sealed, in one pipeline, each only if none of its tags was erased meanwhile.
+
+An erasure that lies between the caller's check and the write is caught in Redis itself: the write carries the epochs it
+was made under, and the script below compares them in the step in which it writes (consistency contract, point 5).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cache_tiers.bloom import RotatingBloom
+from cache_tiers.codec import pack_entry, pack_names, pack_record
+from cache_tiers.entry import Entry
+from cache_tiers.events import INSERTED, EventStream
+from cache_tiers.link import Command, RedisLink, Unavailable
+from cache_tiers.sealed import STAMP, Keyring
+from cache_tiers.write_behind import Write
+
+# The epochs are compared, the value written and its tags noted in one step, so nothing erased comes back: an erasure
+# either sees the value under its tag, or the write sees the moved epoch. The keys lie in several slots. A Cluster
+# needs: HSET, SET, then HMGET of the epochs, and DEL if one moved; readers check the epochs in the value in any case.
+_WRITE = """
+for i = 6, #ARGV, 2 do
+  if (redis.call('HGET', KEYS[3], ARGV[i]) or '0') ~= ARGV[i + 1] then return -1 end
+end
+local had = redis.call('EXISTS', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[1]) end
+for i = 4, #KEYS do redis.call('HSET', KEYS[i], ARGV[2], string.sub(ARGV[3], 1, ARGV[5])) end
+return had
+"""
+
+
+@dataclass(slots=True)
+class RedisStats:
+    hits: int = 0
+    misses: int = 0
+    """Gets that found nothing, or nothing valid; the failures below are among them."""
+    unavailable: int = 0
+    expired: int = 0
+    erased: int = 0
+    """Values older than the erasure of one of their tags."""
+    foreign: int = 0
+    """Values of an unknown schema or key id, left alone."""
+    tampered: int = 0
+    """Values of ours that failed their check, deleted."""
+    stored: int = 0
+    replaced: int = 0
+    """Of the stored: those that were there before."""
+    refused_erased: int = 0
+    """Writes refused because a tag was erased meanwhile."""
+    too_large: int = 0
+    dropped: int = 0
+    """Writes not taken: queue full."""
+    write_failures: int = 0
+    touched: int = 0
+
+
+class RedisWriter:
+    """Writes batches. `keys` is the filter of keys, which learns what is written."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        keyring: Keyring,
+        keys: RotatingBloom,
+        events: EventStream | None,
+        stats: RedisStats,
+        *,
+        ttl: float,
+        ttl_jitter: float,
+        deadline: float,
+        now: Callable[[], float],
+    ) -> None:
+        self.stats = stats
+        self._link = link
+        self._keyring = keyring
+        self._filter = keys
+        self._events = events
+        self._ttl = ttl
+        self._jitter = ttl_jitter
+        self._deadline = deadline
+        self._now = now
+        self._random = random.Random()
+
+    async def write(self, batch: Sequence[Write]) -> list[bool]:
+        """Seals and writes in one pipeline, with one event for all. Never raises; True for each that was stored."""
+        stored = [False] * len(batch)
+        try:
+            commands: list[Command] = []
+            at: list[int] = []
+            for i, write in enumerate(batch):
+                ttl = self._ttl_ms(write.entry)
+                if ttl > 0:
+                    commands.append(await self._command(write, ttl))
+                    at.append(i)
+                else:  # expired while it waited: what it was to replace has to go all the same
+                    commands.append(("UNLINK", self._link.names.value(write.key)))
+            if at and self._events is not None:
+                names = pack_names((batch[i].key, batch[i].record is not None) for i in at)
+                commands.append(self._events.command(INSERTED, names))
+            believed_absent = [not self._filter.peek(batch[i].key.digest) for i in at]
+            for i in at:
+                self._filter.add(batch[i].key.digest)  # before it is known: a call that timed out may have written
+            outcomes = await self._link.pipeline(commands, deadline=self._deadline)
+        except Unavailable:
+            self.stats.write_failures += len(batch)
+            return stored
+        for i, absent in zip(at, believed_absent, strict=True):
+            stored[i] = self._settle(outcomes[i], absent)
+        return stored
+
+    async def _command(self, write: Write, ttl: int) -> Command:
+        names, key, epochs = self._link.names, write.key, write.epochs
+        value = await self._keyring.seal(key, b"v", pack_entry(write.entry, epochs))
+        record = b""
+        if write.record is not None:
+            record = await self._keyring.seal(key, b"r", pack_record(write.record, epochs))
+        keys = (names.value(key), names.record(key), names.epochs, *map(names.tag, write.entry.tags))
+        pairs = [part for tag, epoch in epochs.of for part in (tag, epoch)]
+        return ("EVAL", _WRITE, len(keys), *keys, ttl, names.member(key), value, record, STAMP, *pairs)
+
+    def _settle(self, outcome: object, believed_absent: bool) -> bool:
+        stats = self.stats
+        if isinstance(outcome, Exception) or not isinstance(outcome, int):
+            stats.write_failures += 1
+            return False
+        if outcome < 0:
+            stats.refused_erased += 1
+            return False
+        stats.stored += 1
+        if outcome:
+            stats.replaced += 1
+            if believed_absent:
+                self._filter.was_wrong(absent=False)
+        return True
+
+    def _ttl_ms(self, entry: Entry) -> int:
+        """Spread, so that what was stored together does not expire together; never beyond the entry's own expiry."""
+        ttl = self._ttl * self._random.uniform(1 - self._jitter, 1 + self._jitter)
+        if entry.expires > 0:
+            ttl = min(ttl, entry.expires - self._now())
+        return int(ttl * 1000)

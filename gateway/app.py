@@ -1,0 +1,304 @@
+"""The composition root: the one file that knows every concrete class and reads the settings.
+
+Start is ordered so that exact requests are answered as soon as the models are loaded: Redis and the models start side
+by side; until the Bloom filter and the recall index are rebuilt, in the background, the one says maybe and the other
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, TypeVar
+
+from cache_tiers.device import DeviceTier
+from cache_tiers.embedded import EmbeddedRedis
+from cache_tiers.entry import CacheKey
+from cache_tiers.erasure import Gateways
+from cache_tiers.events import EventStream, RedisEpochs
+from cache_tiers.ledger import Ledger
+from cache_tiers.link import RedisLink
+from cache_tiers.master_key import load_or_create_master_key
+from cache_tiers.memory import HostMemory
+from cache_tiers.policy.base import Policy
+from cache_tiers.policy.lfu import LfuPolicy
+from cache_tiers.policy.lru import LruPolicy
+from cache_tiers.read_through import ReadThrough
+from cache_tiers.redis import RedisTier
+from cache_tiers.sealed import Keyring
+from gateway import wire
+from gateway.admin import Admin
+from gateway.admission import Slots
+from gateway.engines import Engines
+from gateway.hearsay import follow
+from gateway.http import HttpServer, MetricsPage
+from gateway.journal import RedisJournal
+from gateway.keys import Keys
+from gateway.observe import Observer, configure_logging
+from gateway.path import RequestPath
+from gateway.recall import Recall, TenantPolicy
+from gateway.server import GrpcServer
+from gateway.servicer import Servicer
+from gateway.settings import Settings
+from gateway.streams import Streams
+from gateway.tenants import Tenants
+from gateway.trace import AccessTrace
+from gateway.voices import VoiceBook
+from gateway.watch import watch
+from models.load import load_engines
+
+T = TypeVar("T")
+log = logging.getLogger("refrain.app")
+
+LANGUAGES = ("en-US",)
+HEAT_EVERY_S = 30.0
+"""How often the keys hit in the device tier are touched in Redis, so that it does not forget the hottest."""
+HEAT_KEYS = 10_000
+
+
+@dataclass(slots=True)
+class Running:
+    """What a caller of `running` may want to know."""
+
+    port: int
+    http_port: int
+    rebuilt: asyncio.Task[int]
+    """Ends, with the number of recordings known, when fuzzy requests can be answered."""
+    cache: ReadThrough
+    tier: RedisTier
+    recall: Recall
+
+
+@dataclass(slots=True)
+class Shared:
+    """All that gateways on one Redis share, and this gateway's part in it."""
+
+    link: RedisLink
+    events: EventStream
+    epochs: RedisEpochs
+    tier: RedisTier
+    gateways: Gateways
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """A gateway from start to drain. Raises whatever keeps it from starting, having stopped what had started."""
+    begun = time.monotonic()
+    async with contextlib.AsyncExitStack() as stack:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        master = load_or_create_master_key(settings.keys.master or settings.data_dir / "master.key")
+        keys = Keys(load_or_create_master_key(settings.keys.digest or settings.data_dir / "digest.key"))
+        workers = settings.engines.workers or os.cpu_count() or 1
+        codecs = _pool(stack, "codec", max(4, workers))
+        engines, url = await asyncio.gather(_engines(settings, stack, workers), _redis_url(settings, stack))
+        shared = _shared(settings, url, master)
+        stack.push_async_callback(shared.link.aclose)
+
+        device_bytes = int(settings.device.size)
+        policy: Policy[CacheKey] = (LruPolicy if settings.device.policy == "lru" else LfuPolicy)(device_bytes)
+        # Twice the policy's bytes of memory: entries dropped while leased are still there until they are released.
+        device = DeviceTier(HostMemory(2 * device_bytes), policy, clock=time.time)
+        cache = ReadThrough(
+            device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs
+        )
+        stack.push_async_callback(cache.aclose)
+        recall = Recall(_policies(settings), RedisJournal(shared.tier, Ledger(shared.link)), epochs=shared.epochs)
+        stack.push_async_callback(recall.close)
+        observer = Observer(_trace(settings, keys, stack))
+        tenants = Tenants(settings.tokens)
+        slots = Slots(workers, settings.engines.queue, clock=time.monotonic)
+        limits = _limits(engines)
+        path = RequestPath(
+            cache=cache,
+            keys=keys,
+            tenants=tenants,
+            policies=_policies(settings),
+            engines=engines,
+            limits=limits,
+            voices=VoiceBook({name: voice.embedding for name, voice in settings.voices.items()}),
+            recall=recall,
+            slots=slots,
+            observer=observer,
+            pool=codecs,
+            clock=time.perf_counter,
+            wall=time.time,
+        )
+        admin = Admin(
+            path=path,
+            limits=limits,
+            tenants=tenants,
+            keys=keys,
+            engines=engines,
+            cache=cache,
+            gateways=shared.gateways,
+            recall=recall,
+            observer=observer,
+        )
+        servicer = Servicer(path, Streams(path, limits), admin, engines, tenants, observer, languages=LANGUAGES)
+        redis_bytes = 0 if settings.redis.url else int(settings.redis.maxmemory)
+        watch(observer, device, device_bytes, shared.tier, shared.link, redis_bytes, cache, slots, recall)
+        follow(shared.events, shared.gateways, shared.tier, cache, recall)
+
+        await _join(shared, stack)
+        server = GrpcServer(servicer.handlers(), int(settings.listen.max_message_bytes))
+        http = HttpServer(_page(observer), lambda: server.serving)
+        http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
+        stack.push_async_callback(http.close)
+        port = await server.start(settings.listen.host, settings.listen.port)
+        stack.push_async_callback(server.stop, settings.listen.grace)
+        rebuilt = _background(stack, recall.rebuild(), "recall-rebuild")
+        _background(stack, _heat(device, shared.tier), "heat")
+        facts = {
+            "grpc": f"{settings.listen.host}:{port}",
+            "http": f"{settings.listen.http_host}:{http_port}",
+            "provider": ", ".join(sorted({engine.info.provider for engine in engines})),
+            "start_s": round(time.monotonic() - begun, 3),
+        }
+        log.info("serving", extra={"fields": facts})
+        yield Running(port, http_port, rebuilt, cache, shared.tier, recall)
+        log.info("draining")
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    configure_logging(settings.log.level, settings.log.format == "json")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings):
+        await stop.wait()
+
+
+# ------------------------------------------------------------------------------------------------------- the parts
+
+
+async def _engines(settings: Settings, stack: contextlib.AsyncExitStack, workers: int) -> Engines:
+    pool = _pool(stack, "engine", workers)
+    own = settings.engines
+    threads = own.threads or os.cpu_count() or 1
+    return Engines(await asyncio.to_thread(load_engines, own.models_dir, own.providers, threads, pool))
+
+
+async def _redis_url(settings: Settings, stack: contextlib.AsyncExitStack) -> str:
+    if settings.redis.url:
+        return settings.redis.url
+    private = EmbeddedRedis(settings.data_dir / "redis", int(settings.redis.maxmemory))
+    stack.push_async_callback(private.stop)
+    await private.start()
+    return private.url
+
+
+def _shared(settings: Settings, url: str, master: bytes) -> Shared:
+    own = settings.redis
+    link = RedisLink(url, deadline=own.get_deadline)
+    events = EventStream(link, gateway=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+    epochs = RedisEpochs(link, events)
+    keyring = Keyring(link, [master])
+    tier = RedisTier(
+        link,
+        keyring,
+        epochs=epochs,
+        events=events,
+        ttl=own.ttl,
+        ttl_jitter=own.ttl_jitter,
+        max_value_bytes=int(settings.max_entry_bytes),
+        write_deadline=own.put_deadline,
+        queue_bytes=int(own.write_queue),
+    )
+    return Shared(link, events, epochs, tier, Gateways(link, events, epochs, tier, keyring))
+
+
+async def _join(shared: Shared, stack: contextlib.AsyncExitStack) -> None:
+    """Enters the registry of gateways before the stream, so that no erasure overlooks this one."""
+    await shared.gateways.start()
+    stack.push_async_callback(shared.gateways.close)
+    await shared.events.start()
+    stack.push_async_callback(shared.events.close)
+    await shared.tier.start()
+    stack.push_async_callback(shared.tier.close)
+
+
+def _trace(settings: Settings, keys: Keys, stack: contextlib.AsyncExitStack) -> AccessTrace | None:
+    if not settings.trace.enabled:
+        return None
+    rotate, keep = int(settings.trace.rotate_bytes), settings.trace.keep
+    trace = AccessTrace(settings.trace_dir, keys.trace_key(), rotate_bytes=rotate, keep=keep)
+    trace.start()
+    stack.callback(trace.close)
+    return trace
+
+
+def _policies(settings: Settings) -> Callable[[str], TenantPolicy]:
+    def policy(tenant: str) -> TenantPolicy:
+        own = settings.tenant(tenant)
+        return TenantPolicy(own.fuzzy, own.min_similarity, own.wrong_hit_limit, own.require_proof)
+
+    return functools.cache(policy)
+
+
+def _limits(engines: Engines) -> wire.Limits:
+    """What requests may name, as the engines have it."""
+    speaking = engines.of("synthesize").info
+    models = {task: tuple(by_name) for task, by_name in engines.by_task.items()}
+    return wire.Limits(
+        models=models,
+        languages=LANGUAGES,
+        voices=frozenset(speaking.voices),
+        emotions=frozenset(speaking.emotions),
+        default_emotion=speaking.emotions[0],
+    )
+
+
+def _page(observer: Observer) -> Callable[[str], tuple[bytes, str]]:
+    try:
+        version = metadata.version("refrain")
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    return MetricsPage(observer, version=version).render
+
+
+def _pool(stack: contextlib.AsyncExitStack, name: str, threads: int) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+    return pool
+
+
+def _background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Runs it until it ends or the gateway does; what it raises is logged."""
+
+    async def logged() -> T:
+        try:
+            return await work
+        except Exception:
+            log.exception("%s failed", name)
+            raise
+
+    task = asyncio.create_task(logged(), name=name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+    return task
+
+
+async def _heat(device: DeviceTier, tier: RedisTier) -> None:
+    """Heat flows down: keys hit in the device tier count as used in Redis too."""
+    while True:
+        await asyncio.sleep(HEAT_EVERY_S)
+        keys = device.resident_keys(HEAT_KEYS)
+        if keys:
+            await tier.touch(keys)

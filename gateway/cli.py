@@ -1,0 +1,309 @@
+"""The `refrain` command: serve, and everything a person would ask a gateway for by hand.
+
+Whatever is slow to import is imported by the command that needs it, so that `refrain --help` answers at once. Other
+packages add commands as entry points of the group `refrain.commands`: the entry point's name is the command's, and its
+object is called with an ArgumentParser, to add arguments and `set_defaults(run=...)`; `run(arguments)` returns the exit
+status. A call that fails is one line on standard error and status 1; a command line that makes no sense is status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from gateway.client import CacheOptions, RefrainClient
+
+GROUP: Final = "refrain.commands"
+ENCODINGS: Final = ("LINEAR16", "WAV", "FLAC", "MULAW", "OGG_OPUS")
+_BY_SUFFIX: Final = {
+    ".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG_OPUS", ".opus": "OGG_OPUS", ".raw": "LINEAR16", ".pcm": "LINEAR16",
+    ".ulaw": "MULAW", ".mulaw": "MULAW",
+}  # fmt: skip
+_HEADERLESS: Final = ("LINEAR16", "MULAW")
+
+
+class CommandError(Exception):
+    """Something the person at the keyboard can put right; its text says what."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status. Wrong usage leaves by SystemExit(2), as argparse does."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, own = _parser()
+    if not words or words[0] not in own:  # looking for others' commands costs time that our own need not wait for
+        _add_others(parser)
+    chosen = parser.parse_args(words)
+    try:
+        return int(chosen.run(chosen))
+    except CommandError as error:
+        print(f"refrain: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
+    parser = argparse.ArgumentParser(
+        prog="refrain", description="A gateway that answers speech requests from memory, and this machine's way to it."
+    )
+    parser.add_argument("--version", action="version", version=f"refrain {program_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="run the gateway")
+    serve.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, such as refrain.toml")
+    serve.add_argument("--host", help="address for gRPC; other than this machine's own needs tokens")
+    serve.add_argument("--port", type=int, help="port for gRPC; 0 for any free one")
+    serve.add_argument("--http-port", type=int, help="port for metrics and health; 0 for any free one")
+    serve.add_argument("--data-dir", type=Path, metavar="DIR", help="where keys, trace and the private Redis are kept")
+    serve.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    serve.add_argument("--log-format", choices=("text", "json"))
+    serve.set_defaults(run=_serve)
+
+    say = _call(commands, "say", _say, "speak a text into a file")
+    say.add_argument("text")
+    say.add_argument("--voice", default="", help="name from `refrain voices`")
+    say.add_argument("--emotion", default="", help="such as neutral or cheerful; see `refrain voices`")
+    say.add_argument("--speed", type=float, default=0.0, help="0.5 to 2, relative to the voice's own")
+    _audio_out(say)
+
+    hear = _call(commands, "hear", _hear, "recognize a recording")
+    hear.add_argument("file", type=Path)
+    hear.add_argument("--fuzzy", action="store_true", help="an earlier recording of the same speech may answer")
+    hear.add_argument("--words", action="store_true", help="print each word's place and confidence as well")
+    hear.add_argument("--encoding", choices=ENCODINGS, default="", help="of a file without a header")
+    hear.add_argument("--rate", type=int, default=0, help="Hz, of a file without a header")
+
+    vocode = _call(commands, "vocode", _vocode, "turn a log-mel [80, T] in a .npy file into speech")
+    vocode.add_argument("mel", type=Path)
+    _audio_out(vocode)
+    for parser_of in (say, hear, vocode):
+        _cache_options(parser_of)
+
+    stats = _call(commands, "stats", _stats, "what came from where, and what it saved")
+    stats.add_argument("--json", metavar="OUT", help="write the figures to a file instead; - for standard output")
+    stats.add_argument("--price", type=float, default=0.0, metavar="P", help="of a GPU hour, to count savings in money")
+    _call(commands, "voices", _voices, "list the voices and their moods")
+    _call(commands, "models", _models, "list the models that run")
+    _call(commands, "health", _health, "ask whether the gateway serves; status 0 if it does")
+    return parser, frozenset(commands.choices)
+
+
+def _call(commands: Any, name: str, run: Callable[[Any], int], what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
+    target = os.environ.get("REFRAIN_TARGET", "127.0.0.1:50051")
+    parser.add_argument("--target", default=target, metavar="HOST:PORT", help="or REFRAIN_TARGET; default %(default)s")
+    parser.add_argument("--token", help="credentials; better given as REFRAIN_TOKEN, which no process list shows")
+    parser.add_argument("--tls", action="store_true", help="call over TLS")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="default %(default)g s")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _audio_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--encoding", choices=ENCODINGS, help="default: what the file's ending says, else WAV")
+    parser.add_argument("--rate", type=int, default=0, help="Hz; default the model's own")
+
+
+def _cache_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("cache")
+    modes = group.add_mutually_exclusive_group()
+    modes.add_argument("--bypass", dest="mode", action="store_const", const="BYPASS", help="neither read it nor write")
+    modes.add_argument("--refresh", dest="mode", action="store_const", const="REFRESH", help="compute anew and replace")
+    modes.add_argument(
+        "--only-if-cached", dest="mode", action="store_const", const="ONLY_IF_CACHED", help="never run a model"
+    )
+    group.add_argument("--no-store", action="store_true", help="read it, but add nothing")
+    group.add_argument("--ttl", type=float, metavar="S", help="how long the answer may stay")
+    group.add_argument("--max-age", type=float, metavar="S", help="take no older answer")
+    group.add_argument("--subject", metavar="ID", help="person whose data this is, for erasure")
+
+
+def _chosen_cache(arguments: argparse.Namespace) -> CacheOptions:
+    chosen = {
+        "mode": arguments.mode, "no_store": arguments.no_store or None, "ttl": arguments.ttl,
+        "max_age": arguments.max_age, "subject_id": arguments.subject,
+    }  # fmt: skip
+    return {name: value for name, value in chosen.items() if value is not None}  # type: ignore[return-value]
+
+
+def _add_others(parser: argparse.ArgumentParser) -> None:
+    commands: Any = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            add = point.load()
+        except Exception as error:  # another package's fault must not take the command away
+            print(f"refrain: the command {point.name!r} cannot be loaded: {error}", file=sys.stderr)
+            continue
+        about = (add.__doc__ or "").strip().partition("\n")[0]
+        add(commands.add_parser(point.name, help=about, description=about))
+
+
+@contextmanager
+def _client(arguments: argparse.Namespace) -> Iterator[RefrainClient]:
+    """A connected client; its errors become one line each."""
+    from gateway.client import RefrainCallError, RefrainClient
+
+    token = arguments.token or os.environ.get("REFRAIN_TOKEN")
+    with RefrainClient(arguments.target, token, tls=arguments.tls, timeout=arguments.timeout) as client:
+        try:
+            client.connect(min(arguments.timeout, 5.0))  # so that no first call's time has the connection's in it
+            yield client
+        except (RefrainCallError, ValueError, OSError) as error:
+            raise CommandError(str(error)) from None
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from gateway.settings import SettingsError, load
+
+    overrides: dict[str, Any] = {}
+    for table, key, value in (
+        ("listen", "host", arguments.host),
+        ("listen", "port", arguments.port),
+        ("listen", "http_port", arguments.http_port),
+        ("log", "level", arguments.log_level),
+        ("log", "format", arguments.log_format),
+    ):
+        if value is not None:
+            overrides.setdefault(table, {})[key] = value
+    if arguments.data_dir is not None:
+        overrides["data_dir"] = arguments.data_dir
+    try:
+        settings = load(arguments.config, overrides)
+    except SettingsError as error:
+        raise CommandError("\nrefrain: ".join(str(error).splitlines())) from None
+    from cache_tiers.embedded import EmbeddedRedisError
+    from cache_tiers.link import Unavailable
+    from cache_tiers.master_key import MasterKeyError
+    from gateway.app import serve
+    from gateway.server import PortTaken
+    from models.onnx import ModelFileError
+
+    try:
+        asyncio.run(serve(settings))
+    except (EmbeddedRedisError, MasterKeyError, ModelFileError, OSError, PortTaken, Unavailable) as error:
+        raise CommandError(str(error)) from None  # what an operator can put right; anything else is ours, with a trace
+    return 0
+
+
+def _say(arguments: argparse.Namespace) -> int:
+    with _client(arguments) as client:
+        speech = client.synthesize(
+            arguments.text, arguments.voice, arguments.emotion, speed=arguments.speed,
+            encoding=_encoding(arguments), rate=arguments.rate, **_chosen_cache(arguments),
+        )  # fmt: skip
+        _save(speech, arguments.out)
+    return 0
+
+
+def _vocode(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    with _client(arguments) as client:
+        try:
+            mel = np.load(arguments.mel, allow_pickle=False)
+        except (ValueError, EOFError):
+            raise CommandError(f"{arguments.mel}: not a .npy file of numbers") from None
+        speech = client.vocode(mel, encoding=_encoding(arguments), rate=arguments.rate, **_chosen_cache(arguments))
+        _save(speech, arguments.out)
+    return 0
+
+
+def _hear(arguments: argparse.Namespace) -> int:
+    encoding = arguments.encoding or _BY_SUFFIX.get(arguments.file.suffix.lower(), "")
+    if encoding in _HEADERLESS and not arguments.rate:
+        raise CommandError(f"{arguments.file}: {encoding} has no header; give its --rate")
+    with _client(arguments) as client:
+        heard = client.recognize(
+            arguments.file, fuzzy=arguments.fuzzy, encoding=encoding if encoding in _HEADERLESS else "",
+            rate=arguments.rate, words=arguments.words, **_chosen_cache(arguments),
+        )  # fmt: skip
+    print(heard.transcript or "(nothing was recognized)")
+    for word in heard.words:
+        print(f"  {word.start_s:7.2f} to {word.end_s:6.2f} s  {word.confidence:4.2f}  {word.text}")
+    if heard.info is not None:
+        print(heard.info.describe())
+    return 0
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from gateway.stats import as_json, as_table
+
+    with _client(arguments) as client:
+        stats = client.stats()
+    if arguments.json is None:
+        from rich.console import Console
+
+        Console().print(as_table(stats, price_per_gpu_hour=arguments.price))
+        return 0
+    text = json.dumps(as_json(stats, price_per_gpu_hour=arguments.price), indent=2) + "\n"
+    if arguments.json == "-":
+        sys.stdout.write(text)
+    else:
+        _write(Path(arguments.json), text.encode())
+    return 0
+
+
+def _voices(arguments: argparse.Namespace) -> int:
+    with _client(arguments) as client:
+        for voice in client.list_voices():
+            print(f"{voice.name:20} {', '.join(voice.languages):8} {voice.rate} Hz  {', '.join(voice.emotions)}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    with _client(arguments) as client:
+        for model in client.list_models():
+            print(f"{model.name:20} {model.family:12} {model.identity[:12]}  {model.provider}  {model.licence}")
+    return 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from gateway.client import SERVICES
+
+    with _client(arguments) as client:
+        states = {service or "gateway": client.health(service) for service in ("", *SERVICES)}
+    for service, state in states.items():
+        print(f"{service:24} {state}")
+    return 0 if states["gateway"] == "SERVING" else 1
+
+
+def _encoding(arguments: argparse.Namespace) -> str:
+    return arguments.encoding or _BY_SUFFIX.get(arguments.out.suffix.lower(), "WAV")
+
+
+def _save(speech: Any, path: Path) -> None:
+    _write(path, speech.audio)
+    print(f"{path}: {len(speech.audio):,} bytes of {speech.encoding} at {speech.rate} Hz")
+    print(speech.info.describe())
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+
+
+def program_version() -> str:
+    """The installed version, or 0 where Refrain runs from a folder it was not installed from."""
+    try:
+        return version("refrain")
+    except PackageNotFoundError:
+        return "0+uninstalled"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Band energies for fingerprints: 16 kHz samples in, linear mel power of the telephone band out.
+
+librosa's conventions (power 2, Hann, Slaney scale and norm, zero padding) at 8 kHz, through the same filterbank as
+`models.mel`, so that librosa itself, whose first call compiles for seconds, is never on the request path.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import soxr
+from scipy import fft, sparse
+
+from models.mel import frames_of, hann, mel_filterbank
+from models.utterance import Samples
+
+RATE: Final = 8_000
+"""Hz: what a telephone carries is all that two recordings can be trusted to share."""
+WINDOW: Final = 1024
+"""Samples of one frame, 128 ms: long enough to bridge a sub-hop shift, short enough to follow syllables."""
+HOP: Final = 128
+HOP_S: Final = HOP / RATE
+"""Seconds from frame to frame: 0.016."""
+BANDS: Final = 33
+FMIN: Final = 250.0
+FMAX: Final = 3500.0
+
+
+def to_telephone_rate(samples: Samples) -> Samples:
+    """16 kHz samples, float32 [n], at 8 kHz: float32 [about n / 2], with no delay."""
+    return np.asarray(soxr.resample(samples, 2 * RATE, RATE, quality="HQ"), dtype=np.float32)
+
+
+def band_energies(samples: Samples, phase: int = 0) -> Samples:
+    """Mel power of 8 kHz samples: float32 [1 + n // 128, 33], frame t centred on sample 128 t + `phase`.
+
+    With `phase` 0 this is `librosa.feature.melspectrogram(y, sr=8000, n_fft=1024, hop_length=128, n_mels=33,
+    fmin=250, fmax=3500, center=True, pad_mode="constant").T`.
+    """
+    lead = WINDOW // 2 - phase
+    padded = np.concatenate([np.zeros(lead, np.float32), samples, np.zeros(WINDOW // 2 + phase, np.float32)])
+    frames = frames_of(padded, WINDOW, HOP)
+    spectrum = fft.rfft(frames * hann(WINDOW), axis=1)
+    low, high = _bins()
+    part = spectrum[:, low:high]
+    power = np.square(part.real) + np.square(part.imag)
+    return np.ascontiguousarray((_filters() @ np.ascontiguousarray(power.T)).T)
+
+
+@lru_cache(maxsize=1)
+def _bins() -> tuple[int, int]:
+    """The FFT bins that any filter touches: everything outside is never squared."""
+    used = np.flatnonzero(mel_filterbank(RATE, WINDOW, BANDS, FMIN, FMAX).any(axis=0))
+    return int(used[0]), int(used[-1]) + 1
+
+
+@lru_cache(maxsize=1)
+def _filters() -> sparse.csr_array:
+    """float32 [33, bins]. Sparse, because a small dense product would wake every BLAS thread for each request."""
+    low, high = _bins()
+    return sparse.csr_array(mel_filterbank(RATE, WINDOW, BANDS, FMIN, FMAX)[:, low:high])

@@ -1,0 +1,44 @@
+"""What other gateways tell: entries they stored, dropped and erased, applied to what this process keeps.
+
+Redis is the truth; the device tier, the recall index and the filters only follow. A process that missed a part of the
+stream rebuilds (cache_tiers.events calls the gap handlers).
+"""
+
+from __future__ import annotations
+
+from cache_tiers.codec import unpack_names
+from cache_tiers.erasure import Gateways
+from cache_tiers.events import INSERTED, REMOVED, TENANT, Event, EventStream
+from cache_tiers.read_through import ReadThrough
+from cache_tiers.redis import RedisTier
+from gateway.recall import Recall
+
+
+def follow(events: EventStream, gateways: Gateways, tier: RedisTier, cache: ReadThrough, recall: Recall) -> None:
+    """Plugs the handlers in; before the stream is started."""
+
+    async def inserted(event: Event) -> None:
+        if event.source == events.gateway:
+            return
+        for key, has_record in unpack_names(event.payload):
+            record = await tier.get_record(key) if has_record else None
+            if record is not None:
+                await recall.learn(key.tenant, record)
+
+    def removed(event: Event) -> None:
+        if event.source != events.gateway:
+            for key, _ in unpack_names(event.payload):
+                cache.delete_local(key)
+
+    async def erased(tag: str) -> None:
+        if tag.startswith(TENANT):
+            tenant = tag.removeprefix(TENANT)
+            cache.drop_where(lambda key: key.tenant == tenant)
+            await recall.forget_tenant(tenant)
+        else:
+            cache.evict_local(tag)
+            await recall.forget(tag)
+
+    events.on(INSERTED, inserted)
+    events.on(REMOVED, removed)
+    gateways.on_erase(erased)

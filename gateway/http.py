@@ -1,0 +1,276 @@
+"""The HTTP port: /metrics for Prometheus, /healthz and /readyz for orchestrators. Nothing else, and no framework.
+
+`MetricsPage` gives the observer's plain numbers names and labels when Prometheus asks. Labels are closed sets: task,
+status, tier, reason, code, verdict; never a tenant or a voice, which would grow without bound and say who speaks.
+Every series a gateway can come to have is there at zero from the start, so that rates have a beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from gateway.observe import BOUNDS, Cell, Observer, TierReading
+from gateway.stats import BYPASS, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, STATUSES, TASKS, TIERS, AuditCount
+
+log = logging.getLogger("refrain.http")
+T = TypeVar("T")
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
+_EXPORTED: Final = tuple(i for i, bound in enumerate(BOUNDS) if bound >= 1e-4 and f"{bound:.1e}"[:3] in "1.0 2.5 5.0")
+"""Every seventh bucket is enough for Prometheus: 100 µs, 250 µs, 500 µs, 1 ms and so on to 100 s."""
+_SOURCES: Final = (
+    *((status, tier) for status in (HIT_EXACT, HIT_FUZZY) for tier in TIERS), (MISS, ""), (COALESCED, ""), (BYPASS, "")
+)  # fmt: skip
+_LABELS: Final = ("task", "status", "tier")
+_CODES: Final = (
+    "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED",
+    "UNAUTHENTICATED", "UNAVAILABLE",
+)  # fmt: skip
+_REJECTIONS: Final = ("empty", "erased", "refused")
+
+_HEAD_BYTES: Final = 16_384
+_HEAD_S: Final = 10.0
+_CONNECTIONS: Final = 64
+_TEXT: Final = "text/plain; charset=utf-8"
+_REASONS: Final = {
+    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 503: "Service Unavailable",
+}  # fmt: skip
+
+
+class MetricsPage(Collector):
+    """Everything the observer knows, as a Prometheus page. Tenants are summed."""
+
+    def __init__(self, observer: Observer, *, version: str = "") -> None:
+        self._observer, self._version = observer, version
+        self._errors = 0
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type, in the form the Accept header asks for."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        cells: dict[tuple[str, int, str], list[Cell]] = {(task, *source): [] for task in TASKS for source in _SOURCES}
+        for (_, task, status, tier), cell in self._observer.cells.items():
+            cells.setdefault((task, status, tier), []).append(cell)
+        groups = {(task, STATUSES[status].lower(), tier): group for (task, status, tier), group in cells.items()}
+        yield from self._sums(groups)
+        yield from self._failures()
+        yield from self._histograms(groups)
+        yield from self._tiers()
+        yield from self._audits()
+        yield from self._own()
+
+    def _sums(self, groups: Mapping[tuple[str, str, str], Sequence[Cell]]) -> Iterator[Metric]:
+        sums: tuple[tuple[str, str, Callable[[Cell], float]], ...] = (
+            ("requests", "Answered requests, by where the answer came from.", lambda cell: sum(cell.latency)),
+            ("request_bytes", "Bytes of answered requests.", lambda cell: cell.bytes_in),
+            ("response_bytes", "Bytes of answers.", lambda cell: cell.bytes_out),
+            ("compute_seconds", "Engine time spent.", lambda cell: cell.compute_ms / 1e3),
+            ("saved_compute_seconds", "Engine time not spent.", lambda cell: cell.saved_ms / 1e3),
+        )
+        for name, what, value in sums:
+            yield _counter(name, what, _LABELS, {labels: sum(map(value, group)) for labels, group in groups.items()})
+
+    def _failures(self) -> Iterator[Metric]:
+        counts = {(task, code): 0 for task in TASKS for code in _CODES}
+        for (_, task, code), count in self._observer.failed_requests.items():
+            counts[task, code] = counts.get((task, code), 0) + count
+        yield _counter("failed_requests", "Requests that ended with an error.", ("task", "code"), counts)
+
+    def _histograms(self, groups: Mapping[tuple[str, str, str], Sequence[Cell]]) -> Iterator[Metric]:
+        # Each with the labels that matter to it alone: buckets are most of the page, and the page is made on the loop.
+        for name, what, attribute, kept in (
+            ("request_duration", "From a request's arrival to the end of its answer.", "latency", (0, 1, 2)),
+            ("first_response", "From a request's arrival to the first message of its answer.", "first", (0, 1)),
+            ("lookup_duration", "Time in tiers and recall.", "lookup", (0, 2)),
+        ):
+            family = HistogramMetricFamily(f"refrain_{name}_seconds", what, labels=[_LABELS[place] for place in kept])
+            merged: dict[tuple[str, ...], list[Cell]] = {}
+            for labels, group in groups.items():
+                merged.setdefault(tuple(labels[place] for place in kept), []).extend(group)
+            for wanted, cells in merged.items():
+                counts = [sum(column) for column in zip(*(getattr(cell, attribute) for cell in cells), strict=True)]
+                total = sum(getattr(cell, f"{attribute}_sum") for cell in cells)
+                family.add_metric(wanted, _cumulative(counts), sum_value=total)
+            yield family
+
+    def _tiers(self) -> Iterator[Metric]:
+        readings = {name: TierReading() for name in TIERS}
+        readings |= {name: self._read(read, TierReading()) for name, read in self._observer.tiers.items()}
+        for name, what, attribute in (
+            ("entries", "Entries held.", "entries"),
+            ("bytes", "Bytes held.", "bytes"),
+            ("capacity_bytes", "Bytes the tier may hold; 0 for no bound.", "capacity_bytes"),
+            ("breaker_open", "1 while the tier is left alone after failures.", "breaker_open"),
+        ):
+            values = {(tier,): float(getattr(reading, attribute)) for tier, reading in readings.items()}
+            yield _gauge(f"tier_{name}", what, ("tier",), values)
+        errors = {(tier,): reading.errors for tier, reading in readings.items()}
+        yield _counter("tier_errors", "Calls of a tier that failed.", ("tier",), errors)
+        evictions = {(tier, why): 0 for tier in readings for why in ("capacity", "expired")}
+        evictions |= {(tier, why): n for tier, reading in readings.items() for why, n in reading.evictions.items()}
+        yield _counter("tier_evictions", "Entries dropped.", ("tier", "reason"), evictions)
+
+    def _audits(self) -> Iterator[Metric]:
+        audits = self._read(self._observer.audits, AuditCount())
+        verdicts = {
+            ("right",): audits.audited - audits.wrong, ("wrong",): audits.wrong, ("undecided",): audits.undecided
+        }  # fmt: skip
+        yield _counter("fuzzy_audits", "Fuzzy answers judged.", ("verdict",), verdicts)
+        bound = "Upper 95 % bound of the share of wrong answers among fuzzy hits."
+        yield _gauge("fuzzy_wrong_upper_bound", bound, (), {(): audits.wrong_upper_bound})
+        yield _gauge("fuzzy_wrong_limit", "Fuzzy answers stop above this bound.", (), {(): audits.limit})
+        yield _gauge("fuzzy_serving", "1 while fuzzy answers are served.", (), {(): float(audits.serving)})
+
+    def _own(self) -> Iterator[Metric]:
+        nothing: float | Mapping[str, float] = {}
+        numbers = {name: self._read(read, nothing) for name, read in self._observer.numbers.items()}
+
+        def number(name: str) -> dict[tuple[str, ...], float]:
+            value = numbers.get(name, nothing)
+            return {(): sum(value.values()) if isinstance(value, Mapping) else value}
+
+        yield _gauge("flights", "Computations running now.", (), number("flights"))
+        yield _gauge("engine_queue", "Computations waiting for a thread.", (), number("engine_queue"))
+        denied = "Entries a Bloom filter denied although they were there."
+        yield _counter("bloom_false_negatives", denied, (), number("bloom_false_negatives"))
+        rejected = numbers.get("rejected_stores")
+        reasons = dict.fromkeys(_REJECTIONS, 0.0) | (dict(rejected) if isinstance(rejected, Mapping) else {})
+        counts = {(reason,): count for reason, count in reasons.items()}
+        yield _counter("rejected_stores", "Answers that were not stored.", ("reason",), counts)
+        trace = self._observer.trace
+        yield _counter("trace_records", "Requests taken by the access trace.", (), {(): trace.records if trace else 0})
+        yield _counter("trace_dropped", "Requests the access trace lost.", (), {(): trace.dropped if trace else 0})
+        yield _counter("scrape_errors", "Readings that failed during a scrape.", (), {(): self._errors})
+        build = {(self._version, platform.python_version()): 1.0}
+        yield _gauge("build_info", "1, for its labels.", ("version", "python"), build)
+        yield _gauge("start_time_seconds", "Unix time of the start.", (), {(): self._observer.started})
+
+    def _read(self, read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except Exception:  # one part that cannot be read must not hide the others
+            self._errors += 1
+            log.debug("reading failed", exc_info=True)
+            return otherwise
+
+
+class HttpServer:
+    """Answers GET and HEAD, one request a connection; bad requests get a status and a closed connection."""
+
+    def __init__(self, page: Callable[[str], tuple[bytes, str]], ready: Callable[[], bool]) -> None:
+        """`page`: the metrics for an Accept header. `ready`: whether gRPC health is SERVING."""
+        self._page, self._ready = page, ready
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str = "127.0.0.1", port: int = 9464) -> int:
+        """Listens; returns the port, which matters for port 0. Raises OSError where that cannot be."""
+        self._server = await asyncio.start_server(self._serve, host, port, limit=_HEAD_BYTES)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for task in self._open:
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        # A peer may vanish at any line below, and there is nobody left to tell.
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError, TimeoutError):
+            try:
+                async with asyncio.timeout(_HEAD_S):
+                    status, body, content_type, head_only = await self._answer(reader)
+                    writer.write(_response(status, b"" if head_only else body, len(body), content_type))
+                    await writer.drain()
+            finally:
+                self._open.discard(task)
+                writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, bytes, str, bool]:
+        """Status, body, content type, and whether the body is only measured."""
+        if len(self._open) > _CONNECTIONS:
+            return _plain(503, "too many connections")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _plain(431, f"request head over {_HEAD_BYTES} bytes")
+        except asyncio.IncompleteReadError:
+            return _plain(400, "request cut short")
+        first, *fields = head.decode("latin-1").split("\r\n")
+        method, _, rest = first.partition(" ")
+        target, _, version = rest.partition(" ")
+        if not version.startswith("HTTP/1."):
+            return _plain(400, "not an HTTP/1 request")
+        if method not in ("GET", "HEAD"):
+            return _plain(405, "GET and HEAD are answered")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
+        try:
+            status, body, content_type = self._page_of(target.partition("?")[0], headers.get("accept", ""))
+        except Exception:
+            log.exception("HTTP page failed")
+            status, body, content_type, _ = _plain(500, "the page could not be made; see the log")
+        return status, body, content_type, method == "HEAD"
+
+    def _page_of(self, path: str, accept: str) -> tuple[int, bytes, str]:
+        if path == "/metrics":
+            return 200, *self._page(accept)
+        if path == "/healthz":
+            return 200, b"ok\n", _TEXT
+        if path == "/readyz":
+            return (200, b"serving\n", _TEXT) if self._ready() else (503, b"not serving\n", _TEXT)
+        return 404, b"/metrics, /healthz and /readyz are here\n", _TEXT
+
+
+def _plain(status: int, why: str) -> tuple[int, bytes, str, bool]:
+    return status, f"{why}\n".encode(), _TEXT, False
+
+
+def _response(status: int, body: bytes, length: int, content_type: str) -> bytes:
+    allow = "Allow: GET, HEAD\r\n" if status == 405 else ""
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
+        f"{allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _counter(name: str, what: str, labels: Sequence[str], values: Mapping[Labels, float]) -> Metric:
+    family = CounterMetricFamily(f"refrain_{name}", what, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _gauge(name: str, what: str, labels: Sequence[str], values: Mapping[Labels, float]) -> Metric:
+    family = GaugeMetricFamily(f"refrain_{name}", what, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Prometheus' cumulative buckets from ours, which may be none at all."""
+    counts = counts or [0] * (len(BOUNDS) + 1)
+    buckets = [(f"{BOUNDS[index]:g}", float(sum(counts[: index + 1]))) for index in _EXPORTED]
+    return [*buckets, ("+Inf", float(sum(counts)))]

@@ -1,0 +1,492 @@
+"""The way of a request, top to bottom: who asks, what for, is it remembered, else compute it.
+
+    credentials -> decode -> own key -> L1 -> flight -> Bloom -> L2 -> HIT_EXACT
+                                          | none, and fuzzy is allowed
+                               recall -> the same key but for the recalled recording -> L1 -> L2 -> HIT_FUZZY
+                                          | none
+                               engine under the request's own key -> MISS, store, enrol
+
+Nothing is stored under a recalled key, nothing is enrolled from a fuzzy answer, and a fuzzy request never joins the
+flight of another input: a false match does not outlive its request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from cache_tiers.device import Lease
+from cache_tiers.entry import CacheKey, Entry
+from cache_tiers.read_through import ReadThrough, Source
+from gateway import wire
+from gateway.admission import Slots
+from gateway.engines import Engines
+from gateway.errors import BadField, EngineFailed, NotCached
+from gateway.keys import KeyFields, Keys, TenantKeys
+from gateway.observe import Observer, Outcome
+from gateway.recall import Recall, Recalled, TenantPolicy
+from gateway.tasks import RECOGNIZE, Task
+from gateway.tenants import CallContext, Tenants
+from gateway.voices import NoNearVoice, VoiceBook
+from gateway.wire.messages import transcript_of
+from models.engine import Engine, EngineError, Witness
+from models.utterance import Chunk, Transcript, Utterance, Waveform
+
+T = TypeVar("T")
+log = logging.getLogger("refrain.path")
+
+MISS, HIT_EXACT, HIT_FUZZY, COALESCED, BYPASS = (
+    wire.Status.MISS,
+    wire.Status.HIT_EXACT,
+    wire.Status.HIT_FUZZY,
+    wire.Status.COALESCED,
+    wire.Status.BYPASS,
+)
+RIGHT, WRONG = 0.5, 3.0
+"""Audits: nats a second by which the free reading of a recording may beat the remembered text while that still counts
+as right, and above which it counts as wrong; undecided between."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as far as the path has brought it."""
+
+    task: Task
+    tenant: str
+    keys: TenantKeys
+    policy: TenantPolicy
+    decoded: wire.Decoded
+    engine: Engine
+    fields: KeyFields
+    input_digest: bytes
+    key: CacheKey
+    voice_cosine: float
+    started: float
+    bytes_in: int
+    compute_ms: float = 0.0
+    lookup_ms: float = 0.0
+    known: Transcript | None = None
+    """What a streaming recognizer has already made of the recording, so that a miss need not read it again."""
+
+    @property
+    def fuzzy(self) -> bool:
+        return self.task is RECOGNIZE and self.policy.allows_fuzzy(self.decoded.control.match)
+
+    def tags(self) -> tuple[str, ...]:
+        """What the answer can be evicted by. Made on a miss only."""
+        tags = [self.keys.tag("engine", self.fields.engine)]
+        if self.fields.voice:
+            tags.append(self.keys.tag("voice", self.fields.voice))
+        if self.decoded.control.subject_id:
+            tags.append(self.keys.tag("subject", self.decoded.control.subject_id))
+        return tuple(tags)
+
+
+@dataclass(slots=True)
+class Served:
+    """Where an answer comes from, and its messages."""
+
+    status: wire.Status
+    frames: AsyncIterator[bytes]
+    tier: str = ""
+    age_s: float = 0.0
+    similarity: float = 1.0
+    saved_ms: float = 0.0
+    entry_id: str = ""
+    release: Callable[[], None] = field(default=lambda: None)
+
+
+class RequestPath:
+    """Knows no concrete tier, engine or transport beyond their protocols; `gateway.app` puts it together."""
+
+    def __init__(
+        self,
+        *,
+        cache: ReadThrough,
+        keys: Keys,
+        tenants: Tenants,
+        policies: Callable[[str], TenantPolicy],
+        engines: Engines,
+        limits: wire.Limits,
+        voices: VoiceBook,
+        recall: Recall,
+        slots: Slots,
+        observer: Observer,
+        pool: Executor,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._cache, self._keys, self._tenants, self._policies = cache, keys, tenants, policies
+        self._engines, self._limits, self._voices, self._recall = engines, limits, voices, recall
+        self._slots, self._observer, self._pool, self._clock, self._wall = slots, observer, pool, clock, wall
+
+    # ------------------------------------------------------------------------------------------ whole answers
+
+    async def whole(self, task: Task, data: bytes, context: CallContext) -> bytes:
+        """One request message in, one response message out, both serialised."""
+        started = self._clock()
+        tenant = self._tenants.of(context)
+        decoded = await self._decode(task, data)
+        call = self.prepare(task, tenant, decoded, started, len(data))
+        lease = self._hot(call)
+        if lease is not None:
+            with lease:
+                return self._respond_hit(call, lease)
+        return await self.answer(call)
+
+    async def answer(self, call: Call) -> bytes:
+        """The whole answer of a prepared call, wherever it comes from."""
+        served = await self._serve(call, self._compute_whole(call))
+        try:
+            body = b"".join([frame async for frame in served.frames])
+        finally:
+            served.release()
+        self._settle(call, served, len(body), self._clock())
+        return body + self._info(call, served)
+
+    def _hot(self, call: Call) -> Lease | None:
+        """The device tier's answer, on the event loop without a pause: the path that must cost next to nothing."""
+        control = call.decoded.control
+        if control.mode not in (wire.Mode.DEFAULT, wire.Mode.ONLY_IF_CACHED):
+            return None
+        lease = self._cache.lookup_device(call.key)
+        if lease is None:
+            return None
+        if control.max_age_s is not None and self._wall() - lease.entry.created > control.max_age_s:
+            lease.release()
+            return None
+        return lease
+
+    def _respond_hit(self, call: Call, lease: Lease) -> bytes:
+        entry = lease.entry
+        now = self._clock()
+        status = HIT_EXACT if call.voice_cosine >= 1.0 else HIT_FUZZY
+        body = entry.frames[0] + wire.info_suffix(
+            status,
+            "device",
+            self._wall() - entry.created,
+            call.voice_cosine,
+            call.fields.engine,
+            entry.cost_ms,
+            "e" + call.key.digest.hex(),
+        )
+        self._record(call, status, "device", call.voice_cosine, entry.cost_ms, len(body), now, streaming=False)
+        return body
+
+    # --------------------------------------------------------------------------------------- streamed answers
+
+    async def streamed(
+        self,
+        task: Task,
+        tenant: str,
+        decoded: wire.Decoded,
+        started: float,
+        bytes_in: int,
+        prepared: Callable[[Call], None] = lambda call: None,
+        told: Callable[[bytes], bytes] = lambda frame: frame,
+    ) -> AsyncIterator[bytes]:
+        """The messages of one streamed answer; the last carries the cache_info. `told` turns a stored one into one."""
+        call = self.prepare(task, tenant, decoded, started, bytes_in, streaming=task.frames is not None)
+        prepared(call)
+        compute = self._compute_frames(call) if task.frames is not None else self._compute_whole(call)
+        served = await self._serve(call, compute)
+        sent, first = 0, 0.0
+        try:
+            async for frame in served.frames:
+                first = first or self._clock()
+                sent += len(frame)
+                if frame:
+                    yield told(frame)
+        finally:
+            served.release()
+        self._settle(call, served, sent, first or self._clock(), streaming=True)
+        yield self._info(call, served)
+
+    # ------------------------------------------------------------------------------------- one request's parts
+
+    def tenant(self, context: CallContext) -> str:
+        return self._tenants.of(context)
+
+    def engine(self, task: Task, model: str) -> Engine:
+        return self._engines.of(task.name, model)
+
+    def now(self) -> float:
+        return self._clock()
+
+    async def _decode(self, task: Task, data: bytes) -> wire.Decoded:
+        request = task.request(data)
+        if task.costly(request):
+            return await self.in_thread(task.decode, request, self._limits)
+        return task.decode(request, self._limits)
+
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        """Blocking work, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    def prepare(
+        self,
+        task: Task,
+        tenant: str,
+        decoded: wire.Decoded,
+        started: float,
+        bytes_in: int,
+        *,
+        streaming: bool = False,
+    ) -> Call:
+        """Everything that names the answer: engine, voice handle, input digest, key."""
+        keys = self._keys.of(tenant)
+        engine = self._engines.of(task.name, decoded.model)
+        voice, cosine = self._voice(decoded, engine)
+        output = decoded.output
+        fields = KeyFields(
+            task=task.name,
+            engine=engine.info.identity,
+            voice=voice,
+            emotion=decoded.emotion,
+            language=decoded.language,
+            speed=decoded.speed,
+            encoding=int(output.encoding) if output else 0,
+            rate=output.rate if output else 0,
+            features=decoded.features,
+            streaming=streaming,
+        )
+        input_digest = keys.input_digest(task.name, decoded.canonical)
+        return Call(
+            task=task,
+            tenant=tenant,
+            keys=keys,
+            policy=self._policies(tenant),
+            decoded=decoded,
+            engine=engine,
+            fields=fields,
+            input_digest=input_digest,
+            key=keys.cache_key(fields, input_digest),
+            voice_cosine=cosine,
+            started=started,
+            bytes_in=bytes_in,
+        )
+
+    def _voice(self, decoded: wire.Decoded, engine: Engine) -> tuple[str, float]:
+        if decoded.voice is None:
+            voices = engine.info.voices
+            return (voices[0] if voices else ""), 1.0
+        if isinstance(decoded.voice, str):
+            return decoded.voice, 1.0
+        try:
+            resolved = self._voices.resolve(decoded.voice)
+        except NoNearVoice as error:
+            raise BadField("voice.embedding", f"{len(decoded.voice)} numbers", str(error)) from error
+        if resolved.exact:
+            return resolved.handle, 1.0
+        if decoded.control.match != wire.Match.FUZZY:
+            raise BadField(
+                "voice.embedding",
+                f"cosine {resolved.cosine:.3f} to voice '{resolved.handle}'",
+                "a registered embedding, or cache_control.match FUZZY to take the nearest voice",
+            )
+        return resolved.handle, resolved.cosine
+
+    async def _serve(self, call: Call, compute: Callable[[], AsyncIterator[bytes]]) -> Served:
+        """Decides where the answer comes from. The frames are not yet read when this returns."""
+        control = call.decoded.control
+        if control.mode == wire.Mode.BYPASS:
+            return Served(BYPASS, compute())
+        refresh = control.mode == wire.Mode.REFRESH
+        if not refresh and (control.mode == wire.Mode.ONLY_IF_CACHED or call.fuzzy or control.max_age_s is not None):
+            found = await self._remembered(call)
+            if found is not None:
+                return found
+            if control.mode == wire.Mode.ONLY_IF_CACHED:
+                raise NotCached(f"no {call.task.name} answer to this request is cached")
+            refresh = control.max_age_s is not None
+        answer = await self._cache.get(
+            call.key,
+            compute,
+            store=not control.no_store,
+            ttl_s=control.ttl_s,
+            tags=call.tags(),
+            refresh=refresh,
+            cost_ms=lambda: call.compute_ms,
+            on_commit=lambda key, entry: self._committed(call, entry),
+        )
+        call.lookup_ms = (self._clock() - call.started) * 1e3
+        if answer.source is Source.HIT:
+            status = HIT_EXACT if call.voice_cosine >= 1.0 else HIT_FUZZY
+        else:
+            status = MISS if answer.source is Source.MISS else COALESCED
+        return Served(
+            status,
+            answer.frames,
+            answer.tier,
+            answer.age_s,
+            call.voice_cosine if status in (HIT_EXACT, HIT_FUZZY) else 0.0,
+            answer.cost_ms if answer.source is Source.HIT else 0.0,
+            "e" + call.key.digest.hex(),
+            answer.release,
+        )
+
+    async def _remembered(self, call: Call) -> Served | None:
+        """What the tiers hold under the own key, else under the key of a recalled recording."""
+        served = await self._lookup(call, call.key, HIT_EXACT, 1.0, "e" + call.key.digest.hex())
+        if served is not None or not call.fuzzy:
+            return served
+        recalled = await self._recall.find(
+            call.tenant, call.decoded.canonical, call.input_digest, call.decoded.control.min_similarity
+        )
+        call.lookup_ms = (self._clock() - call.started) * 1e3
+        if recalled is None:
+            return None
+        key = call.keys.cache_key(call.fields, recalled.digest)
+        entry_id = f"f{call.input_digest[:16].hex()}{recalled.digest[:16].hex()}"
+        served = await self._lookup(call, key, HIT_FUZZY, recalled.similarity, entry_id)
+        if served is None:
+            return None
+        frames = [frame async for frame in served.frames]
+        served.release()
+        shifted = [wire.shift_words(frame, recalled.offset_s, call.decoded.input_seconds) for frame in frames]
+        words = transcript_of(frames[0])
+        self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(call, words))
+        if not self._recall.may_serve(call.tenant):
+            return None
+        served.frames, served.release = _replay(shifted), lambda: None
+        return served
+
+    async def _lookup(
+        self, call: Call, key: CacheKey, status: wire.Status, similarity: float, entry_id: str
+    ) -> Served | None:
+        answer = await self._cache.lookup(key)
+        if answer is None:
+            return None
+        max_age = call.decoded.control.max_age_s
+        if max_age is not None and answer.age_s > max_age:
+            answer.release()
+            return None
+        return Served(
+            status, answer.frames, answer.tier, answer.age_s, similarity, answer.cost_ms, entry_id, answer.release
+        )
+
+    # --------------------------------------------------------------------------------------------- computing
+
+    async def _run(self, call: Call) -> AsyncGenerator[Chunk, None]:
+        """The engine's chunks, in a slot; the time spent in the engine is the answer's compute cost."""
+        decoded = call.decoded
+        utterance = Utterance(
+            content=wire.utterance_content(call.task.name, decoded.canonical),
+            voice=call.fields.voice,
+            emotion=decoded.emotion,
+            speed=decoded.speed,
+            language=decoded.language,
+        )
+        async with self._slots.slot():
+            begun = self._clock()
+            try:
+                async with aclosing(call.engine.run(utterance)) as chunks:
+                    async for chunk in chunks:
+                        call.compute_ms += (self._clock() - begun) * 1e3
+                        yield chunk
+                        begun = self._clock()
+            except (EngineError, ValueError) as error:
+                facts = {"task": call.task.name, "engine": call.fields.engine[:12]}
+                log.exception("engine failed", extra={"fields": facts})
+                raise EngineFailed(f"the {call.task.name} engine could not answer") from error
+            call.compute_ms += (self._clock() - begun) * 1e3
+
+    def _compute_whole(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
+        async def compute() -> AsyncIterator[bytes]:
+            chunks: list[Chunk] = [call.known] if call.known else [chunk async for chunk in self._run(call)]
+            yield await self.in_thread(call.task.whole, call.decoded, chunks)
+
+        return compute
+
+    def _compute_frames(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
+        async def compute() -> AsyncIterator[bytes]:
+            assert call.task.frames is not None
+            encoder = call.task.frames(call.decoded)
+            async with aclosing(self._run(call)) as chunks:
+                async for chunk in chunks:
+                    for frame in encoder.push(chunk):
+                        yield frame
+            for frame in encoder.finish():
+                yield frame
+
+        return compute
+
+    async def _judge(self, call: Call, remembered: str) -> bool | None:
+        """Whether the remembered words are what the new recording says: by reading it, and, where the reading differs,
+        by asking how much less likely they are, since a small recognizer mishears noise and must not accuse for that."""
+        chunks = [chunk async for chunk in self._run(call)]
+        if any(isinstance(chunk, Transcript) and chunk.text == remembered for chunk in chunks):
+            return True
+        if not hasattr(call.engine, "disbelief"):
+            return None
+        waveform = cast(Waveform, wire.utterance_content(call.task.name, call.decoded.canonical))
+        disbelief = await cast(Witness, call.engine).disbelief(waveform, remembered)
+        return True if disbelief <= RIGHT else False if disbelief >= WRONG else None
+
+    # -------------------------------------------------------------------------------------------- afterwards
+
+    def _committed(self, call: Call, entry: Entry) -> None:
+        """A computed answer has been stored: remember the recording, so that it can be recalled."""
+        if call.task is RECOGNIZE and call.policy.enrols:
+            self._recall.enrol(call.key, entry, call.input_digest, call.decoded.canonical)
+
+    def _info(self, call: Call, served: Served) -> bytes:
+        return wire.info_suffix(
+            served.status,
+            served.tier,
+            served.age_s,
+            served.similarity,
+            call.fields.engine,
+            served.saved_ms,
+            served.entry_id,
+        )
+
+    def _settle(self, call: Call, served: Served, sent: int, first: float, *, streaming: bool = False) -> None:
+        self._record(
+            call, served.status, served.tier, served.similarity, served.saved_ms, sent, first, streaming=streaming
+        )
+
+    def _record(
+        self,
+        call: Call,
+        status: wire.Status,
+        tier: str,
+        similarity: float,
+        saved_ms: float,
+        sent: int,
+        first: float,
+        *,
+        streaming: bool,
+    ) -> None:
+        now = self._clock()
+        self._observer.record(
+            Outcome(
+                task=call.task.name,
+                tenant=call.tenant,
+                status=status,
+                tier=tier,
+                latency_s=now - call.started,
+                first_s=first - call.started,
+                bytes_in=call.bytes_in,
+                bytes_out=sent,
+                compute_ms=call.compute_ms,
+                saved_ms=saved_ms,
+                lookup_ms=call.lookup_ms,
+                similarity=similarity,
+                digest=call.key.digest,
+                voice=call.fields.voice,
+                emotion=call.fields.emotion,
+                streaming=streaming,
+                engine=call.fields.engine,
+            )
+        )
+
+
+async def _replay(frames: list[bytes]) -> AsyncIterator[bytes]:
+    for frame in frames:
+        yield frame

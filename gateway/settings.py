@@ -1,0 +1,327 @@
+"""Every setting, once: its name, default, bounds and meaning. Read by `app` alone, made by `load`.
+
+A setting comes from, in this order: an override (the command line), the environment (REFRAIN_LISTEN__PORT=50052), the
+TOML file given by --config, its default. Sizes may be written "256 MiB" and times "30 d", "10 s" or "50 ms". A key that
+is not known is an error that names it and what is allowed there: a misspelt limit must not silently be no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+_UNITS: Final = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_NAMES: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used. Its text has one line for each thing that is wrong."""
+
+
+def _seconds(value: object) -> object:
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    number, unit = match.groups()
+    if unit not in _UNITS:
+        raise ValueError(f"unknown unit {unit!r}; known are {', '.join(_UNITS)}")
+    return float(number) * _UNITS[unit]
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Size = Annotated[ByteSize, Field(ge=0)]
+Place = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def default_data_dir() -> Path:
+    """Where this system keeps a user's application data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "refrain"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "refrain"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "refrain"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Listen(_Table):
+    """Where callers find the gateway."""
+
+    host: str = "127.0.0.1"
+    """Address for gRPC. One that other machines can reach needs tokens."""
+    port: Port = 50_051
+    """0 for any free one."""
+    http_host: str = "127.0.0.1"
+    """Address for metrics and health over HTTP."""
+    http_port: Port = 9_464
+    """0 for any free one."""
+    max_message_bytes: Size = ByteSize(64 << 20)
+    """Largest request message: 10 min, the longest recording served, as 48 kHz 16-bit mono are 55 MiB. gRPC refuses a
+    larger one with RESOURCE_EXHAUSTED. Answers must not be limited so: the longest text, spoken slowly, is larger."""
+    grace: Seconds = 10.0
+    """How long calls in progress may go on after a signal to stop."""
+
+
+class Keys(_Table):
+    """Files of 64 hex digits, readable by their owner alone; made in the data folder when absent. Gateways that share
+    a Redis share both."""
+
+    master: Place | None = None
+    """Seals what lies in Redis."""
+    digest: Place | None = None
+    """Makes cache keys. Another one is a flush: nothing stored before is found again."""
+
+
+class Voice(_Table):
+    """A registered voice, found by callers who send an embedding instead of a name."""
+
+    embedding: Annotated[tuple[float, ...], Field(min_length=8, max_length=256)]
+    """Matryoshka vector: 256 numbers, or a prefix of 8, 16, 32, 64 or 128 of them."""
+
+
+class Tenant(_Table):
+    """What one tenant may have. Tenants that are not listed get these defaults."""
+
+    fuzzy: Literal["never", "on_request", "always"] = "on_request"
+    """Whether a similar earlier recording may answer: never, where a request asks for it, or unless it asks not to."""
+    min_similarity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Raises the similarity a fuzzy answer needs. Below recall's own threshold it changes nothing."""
+    wrong_hit_limit: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    """Fuzzy answers stop by themselves when audits show more than this share of them wrong."""
+    require_proof: bool = False
+    """Serve fuzzy answers only once audits have brought the upper bound under the limit."""
+
+
+class Device(_Table):
+    """The first tier: memory of the device that runs the models."""
+
+    size: Size = ByteSize(256 << 20)
+    policy: Literal["lfu", "lru"] = "lfu"
+    """Who is evicted. Plain LFU is better than LRU on speech, which is a power law; LRU is better on web logs."""
+
+
+class Redis(_Table):
+    """The second tier."""
+
+    url: str = Field(default="", repr=False)
+    """redis://, rediss:// or unix://; empty for a private server that is started and kept in the data folder."""
+    maxmemory: Size = ByteSize(1 << 30)
+    """Of the private server. Another's is its operator's."""
+    get_deadline: Seconds = 0.05
+    """A read that takes longer is a miss."""
+    put_deadline: Seconds = 1.0
+    """A write, beside the request, that takes longer is dropped and counted."""
+    write_queue: Size = ByteSize(64 << 20)
+    """Bytes of answers that may wait to be written; more are dropped and counted."""
+    ttl: Annotated[Seconds, Field(gt=0, le=366 * 86_400)] = 30 * 86_400.0
+    """How long an answer stays where its request did not say."""
+    ttl_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of a time to live by which it is shortened at random, lest answers stored together expire together."""
+
+
+class Engines(_Table):
+    """The models and the threads they run in."""
+
+    models_dir: Place | None = None
+    """Folder of models that stand in for the shipped ones of the same family."""
+    providers: tuple[str, ...] = ("auto",)
+    """ONNX Runtime execution providers in order of preference, or "auto" for the best that really runs."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 1
+    """Within one model run; 0 for as many as there are cores."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Model runs at once; 0 for as many as there are cores."""
+    queue: Annotated[int, Field(ge=0, le=1_000_000)] = 256
+    """Runs that may wait for a worker; a caller past that gets RESOURCE_EXHAUSTED and when to come back."""
+
+
+class Trace(_Table):
+    """The access trace: one small record a request, without text, audio or names."""
+
+    enabled: bool = True
+    """Whether there is one."""
+    path: Place | None = None
+    """Folder of the files; "trace" in the data folder if absent."""
+    rotate_bytes: Annotated[ByteSize, Field(ge=4096)] = ByteSize(64 << 20)
+    """A file that has grown to this is ended and the next begun."""
+    keep: Annotated[int, Field(ge=0)] = 16
+    """Files kept, the newest; 0 for all."""
+
+
+class Log(_Table):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """All settings. Immutable once made."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, env_prefix="REFRAIN_", env_nested_delimiter="__"
+    )
+
+    listen: Listen = Listen()
+    data_dir: Place = Field(default_factory=default_data_dir)
+    """Keys, trace, and the private Redis server's files."""
+    tokens: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Token to tenant. Without any, callers on this machine are tenant "default" and no others are served."""
+    tokens_file: Place | None = None
+    """More of them, to keep secrets out of this file: a line "TOKEN TENANT" each; # begins a comment."""
+    tenants: dict[str, Tenant] = Field(default_factory=dict)
+    keys: Keys = Keys()
+    voices: dict[str, Voice] = Field(default_factory=dict)
+    """Name in ListVoices to its embedding."""
+    device: Device = Device()
+    redis: Redis = Redis()
+    engines: Engines = Engines()
+    max_entry_bytes: Size = ByteSize(16 << 20)
+    """Larger answers are sent and not stored: 6 min of speech at the models' own rate."""
+    price_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    """What an hour of compute costs, for reports; 0 for no talk of money."""
+    trace: Trace = Trace()
+    log: Log = Log()
+
+    def tenant(self, name: str) -> Tenant:
+        """The policy of a tenant, listed or not."""
+        return self.tenants.get(name, _DEFAULT_TENANT)
+
+    @property
+    def trace_dir(self) -> Path:
+        return self.trace.path or self.data_dir / "trace"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.tokens_file is not None:
+            self.tokens.update(_read_tokens(self.tokens_file))
+        for name in {*self.tokens.values(), *self.tenants}:
+            if not _NAMES.fullmatch(name):
+                raise ValueError(f"tenant {name!r}: a name is 1 to 64 letters, digits and _ . -, letter or digit first")
+        if any(not token.isascii() or [token] != token.split() for token in self.tokens):
+            raise ValueError("tokens: a token is one word of ASCII characters")
+        if not self.tokens and not is_loopback(self.listen.host):
+            raise ValueError(
+                f"listen.host = {self.listen.host!r} can be reached from other machines, but no tokens are set, so"
+                " anyone could use it; set [tokens] or tokens_file, or listen on 127.0.0.1"
+            )
+        return self
+
+
+_DEFAULT_TENANT: Final = Tenant()
+
+
+def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from all sources. `overrides` are nested like the TOML file. Raises `SettingsError`."""
+    from_file = _read_toml(config) if config is not None else {}
+
+    class FromFile(PydanticBaseSettingsSource):
+        def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+            return from_file.get(field_name), field_name, False
+
+        def __call__(self) -> dict[str, Any]:
+            return from_file
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, FromFile(settings_cls)
+
+    try:
+        return Loaded(**(overrides or {}))
+    except ValidationError as error:
+        where = f"{config}: " if config is not None else ""
+        raise SettingsError("\n".join(f"{where}{_explain(problem)}" for problem in error.errors())) from None
+    except ValueError as error:  # the environment holds something that is no JSON where a table is expected
+        raise SettingsError(str(error)) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost" or host.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def _read_tokens(path: Path) -> dict[str, str]:
+    tokens = {}
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"tokens_file {path}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].split()
+        if len(words) == 2:
+            tokens[words[0]] = words[1]
+        elif words:
+            raise ValueError(f"tokens_file {path}, line {number}: {len(words)} words; a line is TOKEN TENANT")
+    return tokens
+
+
+def _explain(problem: Any) -> str:
+    """One line for a pydantic error: the key, what was given, what is allowed. A token is never shown."""
+    place = tuple(map(str, problem["loc"]))
+    if place[:1] == ("tokens",):
+        return 'tokens: each is TOKEN = "TENANT", both text'
+    key = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed(place[:-1])
+        near = difflib.get_close_matches(place[-1], allowed, 1)
+        guess = f" (is {near[0]} meant?)" if near else ""
+        return f"{key}: no such setting{guess}; allowed here: {', '.join(allowed)}"
+    what = str(problem["msg"]).removeprefix("Value error, ")
+    given = "" if not key or _holds_password(place) else f" = {problem['input']!r}"
+    return f"{key}{given}: {what}" if key else what
+
+
+def _holds_password(place: tuple[str, ...]) -> bool:
+    return place in (("redis",), ("redis", "url"))
+
+
+def _allowed(place: tuple[str, ...]) -> list[str]:
+    """The keys of the table at `place`."""
+    model: type[BaseModel] = Settings
+    for name in place:
+        if name in model.model_fields:
+            annotation = model.model_fields[name].annotation
+            tables = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+            model = next((kind for kind in tables if issubclass(kind, BaseModel)), model)
+    return list(model.model_fields)

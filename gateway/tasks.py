@@ -1,0 +1,102 @@
+"""The three tasks, each a row: how a request is decoded, and how an engine's chunks become the bytes of an answer.
+
+A fourth task is a row here, an engine and a pair of proto messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gateway import audio, wire
+from gateway.wire import messages
+from models.engine import EngineError
+from models.utterance import Audio, Chunk, Transcript
+
+
+MEL_INLINE_BYTES = 1 << 20
+"""A mel up to this size is checked in well under a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`name` is the word in keys and metrics: recognize, synthesize or vocode."""
+
+    name: str
+    request: Callable[[bytes], Any]
+    """Parses a serialised request message. Raises `BadField`."""
+    decode: Callable[[Any, wire.Limits], wire.Decoded]
+    costly: Callable[[Any], bool]
+    """Whether decoding takes so long that it belongs in a thread."""
+    whole: Callable[[wire.Decoded, list[Chunk]], bytes]
+    """All chunks of an answer to the one message of a whole answer; empty bytes when there is nothing in it."""
+    frames: Callable[[wire.Decoded], AudioFrames] | None = None
+    """Makes the encoder of a streamed answer; None where an answer is always one message."""
+
+
+def _recognized(decoded: wire.Decoded, chunks: list[Chunk]) -> bytes:
+    for chunk in reversed(chunks):
+        if isinstance(chunk, Transcript) and chunk.final:
+            return wire.recognize_frame(chunk, decoded.features, decoded.language, decoded.input_seconds)
+    raise EngineError("the recognizer ended without a final transcript")
+
+
+def _spoken(decoded: wire.Decoded, chunks: list[Chunk]) -> tuple[bytes, audio.Output]:
+    output = decoded.output
+    assert output is not None, "decoding an audio task always says how its output is encoded"
+    pieces = [chunk for chunk in chunks if isinstance(chunk, Audio) and len(chunk.samples)]
+    if not pieces:
+        raise EngineError("the engine ended without audio")
+    samples = np.concatenate([piece.samples for piece in pieces])
+    return audio.encode(samples, pieces[0].rate, output), output
+
+
+class AudioFrames:
+    """Chunks of audio to the messages of a streamed answer, as they come."""
+
+    def __init__(self, decoded: wire.Decoded) -> None:
+        assert decoded.output is not None, "decoding an audio task always says how its output is encoded"
+        self._output = decoded.output
+        self._encoder: audio.StreamEncoder | None = None
+
+    def push(self, chunk: Chunk) -> Iterable[bytes]:
+        if not isinstance(chunk, Audio):
+            return ()
+        if self._encoder is None:
+            self._encoder = audio.StreamEncoder(chunk.rate, self._output)
+        return wire.audio_frames(self._encoder.push(chunk.samples))
+
+    def finish(self) -> Iterable[bytes]:
+        """Raises `EngineError` when there was no audio at all."""
+        if self._encoder is None:
+            raise EngineError("the engine ended without audio")
+        return wire.audio_frames(self._encoder.finish())
+
+
+RECOGNIZE = Task(
+    name="recognize",
+    request=messages.parse_recognize,
+    decode=wire.decode_recognize,
+    costly=wire.costly,
+    whole=_recognized,
+)
+SYNTHESIZE = Task(
+    name="synthesize",
+    request=messages.parse_synthesize,
+    decode=wire.decode_synthesize,
+    costly=lambda request: False,
+    whole=lambda decoded, chunks: wire.synthesize_frame(*_spoken(decoded, chunks), decoded.speed),
+    frames=AudioFrames,
+)
+VOCODE = Task(
+    name="vocode",
+    request=messages.parse_vocode,
+    decode=wire.decode_vocode,
+    costly=lambda request: len(request.mel.data) > MEL_INLINE_BYTES,
+    whole=lambda decoded, chunks: wire.vocode_frame(*_spoken(decoded, chunks)),
+    frames=AudioFrames,
+)
+TASKS = (RECOGNIZE, SYNTHESIZE, VOCODE)

@@ -1,0 +1,50 @@
+"""Lets the observer read the parts' own counts when somebody asks for metrics: tiers, flights, queue, audits."""
+
+from __future__ import annotations
+
+from cache_tiers.device import DeviceTier
+from cache_tiers.link import RedisLink
+from cache_tiers.read_through import ReadThrough
+from cache_tiers.redis import RedisTier
+from gateway.admission import Slots
+from gateway.observe import Observer, TierReading
+from gateway.recall import Recall
+
+
+def watch(
+    observer: Observer,
+    device: DeviceTier,
+    device_bytes: int,
+    redis: RedisTier,
+    link: RedisLink,
+    redis_bytes: int,
+    cache: ReadThrough,
+    slots: Slots,
+    recall: Recall,
+) -> None:
+    """Plugs the readings in. None of them blocks or asks Redis. `*_bytes`: capacities, 0 where it is not known."""
+
+    def read_device() -> TierReading:
+        stats = device.stats
+        return TierReading(
+            entries=stats.entries,
+            bytes=stats.bytes,
+            capacity_bytes=device_bytes,
+            evictions={str(reason): count for reason, count in stats.evictions.items()},
+        )
+
+    def read_redis() -> TierReading:
+        return TierReading(
+            entries=len(redis.filter),
+            capacity_bytes=redis_bytes,
+            errors=link.stats.failures + link.stats.timeouts,
+            breaker_open=link.breaker.open,
+        )
+
+    observer.watch_tier("device", read_device)
+    observer.watch_tier("redis", read_redis)
+    observer.watch("flights", lambda: len(cache.flights))
+    observer.watch("engine_queue", lambda: slots.waiting)
+    observer.watch("rejected_stores", lambda: {str(why): count for why, count in cache.stats.not_stored.items()})
+    observer.watch("bloom_false_negatives", lambda: redis.filter.stats.false_negatives)
+    observer.watch_audits(recall.audit_total)

@@ -1,0 +1,71 @@
+"""Protos in, canonical utterances out; chunks in, serialised responses out. Past this package nobody sees a proto.
+
+`values` are what requests become; `requests` decodes whole requests and stream configs; `streams` assembles what a
+stream sends; `responses` encodes; `messages` holds what is no answer of an engine.
+"""
+
+from gateway.wire.requests import (
+    costly,
+    decode_recognize,
+    decode_streaming_recognize_config,
+    decode_streaming_synthesize_config,
+    decode_streaming_vocode_config,
+    decode_synthesize,
+    decode_vocode,
+    utterance_content,
+)
+from gateway.wire.responses import (
+    Status,
+    audio_frames,
+    info_suffix,
+    recognize_frame,
+    shift_words,
+    streaming_recognize_frame,
+    synthesize_frame,
+    to_streaming,
+    vocode_frame,
+)
+from gateway.wire.streams import MelCollector, audio_collector, completed, mel_collector, sentences
+from gateway.wire.values import (
+    CONFIDENCE,
+    DEFAULT_CONTROL,
+    OFFSETS,
+    Control,
+    Decoded,
+    Limits,
+    Match,
+    Mode,
+)
+
+__all__ = [
+    "CONFIDENCE",
+    "DEFAULT_CONTROL",
+    "OFFSETS",
+    "Control",
+    "Decoded",
+    "Limits",
+    "Match",
+    "MelCollector",
+    "Mode",
+    "Status",
+    "audio_collector",
+    "audio_frames",
+    "completed",
+    "costly",
+    "decode_recognize",
+    "decode_streaming_recognize_config",
+    "decode_streaming_synthesize_config",
+    "decode_streaming_vocode_config",
+    "decode_synthesize",
+    "decode_vocode",
+    "info_suffix",
+    "mel_collector",
+    "recognize_frame",
+    "sentences",
+    "shift_words",
+    "streaming_recognize_frame",
+    "synthesize_frame",
+    "to_streaming",
+    "utterance_content",
+    "vocode_frame",
+]

@@ -1,0 +1,175 @@
+"""Connectionist temporal classification, read: frame log-probabilities to text, and the likelihood of a given text.
+
+Plain NumPy on arrays [T, V] of natural-log probabilities over an `Alphabet`; a frame is whatever the model's step is.
+Source: Graves et al. 2006 (CTC); prefix search after Hannun et al. 2014 (arXiv 1408.2873), without a language model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+LogProbs = npt.NDArray[np.float32]
+
+NEVER = -math.inf
+
+WordScore = Callable[[str], float]
+"""Natural-log bonus (below zero: a penalty) for having finished this word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alphabet:
+    """What the columns of a log-probability array mean: column 0 is blank, column i + 1 is `letters[i]`."""
+
+    letters: str
+
+    @property
+    def size(self) -> int:
+        return len(self.letters) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Columns of the text's letters. Raises `ValueError` at a letter that is not in the alphabet."""
+        columns = []
+        for letter in text:
+            place = self.letters.find(letter)
+            if place < 0:
+                raise ValueError(f"letter {letter!r} of {text!r} is not in the alphabet {self.letters!r}")
+            columns.append(place + 1)
+        return columns
+
+    def decode(self, columns: Sequence[int]) -> str:
+        return "".join(self.letters[column - 1] for column in columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One letter on the best path. `start`, `end`: frames, end exclusive; `log_prob`: the highest of those frames."""
+
+    text: str
+    start: int
+    end: int
+    log_prob: float
+
+
+def greedy(log_probs: LogProbs, alphabet: Alphabet, first_frame: int = 0) -> list[Letter]:
+    """The best symbol of every frame, repeats merged and blanks taken out. `first_frame` is added to every place."""
+    if len(log_probs) == 0:
+        return []
+    best = log_probs.argmax(axis=1)
+    edges = np.flatnonzero(np.diff(best)) + 1
+    starts = np.concatenate(([0], edges))
+    ends = np.concatenate((edges, [len(best)]))
+    letters = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        column = int(best[start])
+        if column != 0:
+            peak = float(log_probs[start:end, column].max())
+            letters.append(Letter(alphabet.letters[column - 1], first_frame + start, first_frame + end, peak))
+    return letters
+
+
+def words_of(letters: Sequence[Letter]) -> list[list[Letter]]:
+    """The letters between spaces; no empty words."""
+    words: list[list[Letter]] = [[]]
+    for letter in letters:
+        if letter.text == " ":
+            words.append([])
+        else:
+            words[-1].append(letter)
+    return [word for word in words if word]
+
+
+def beam_search(
+    log_probs: LogProbs,
+    alphabet: Alphabet,
+    width: int = 16,
+    *,
+    floor: float = -7.0,
+    word_score: WordScore | None = None,
+) -> list[tuple[str, float]]:
+    """The most likely texts over all their paths, best first, with their natural-log scores; at most `width`.
+
+    Symbols below `floor` are not followed in their frame. With a `width` that never prunes, no floor and no
+    `word_score` the scores are exact (`score`). Words that `word_score` judges end at a space or at the end.
+    """
+    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, NEVER)}
+    bonus: dict[tuple[int, ...], float] = {(): 0.0}
+    space = alphabet.letters.find(" ") + 1
+    for frame in log_probs.astype(np.float64):
+        symbols = [int(c) for c in np.flatnonzero(frame >= floor)] or [int(frame.argmax())]
+        grown: dict[tuple[int, ...], tuple[float, float]] = {}
+        for prefix, (blank, letter) in beams.items():
+            either = _log_add(blank, letter)
+            for column in symbols:
+                step = float(frame[column])
+                if column == 0:
+                    _add(grown, prefix, either + step, NEVER)
+                elif prefix and column == prefix[-1]:
+                    _add(grown, prefix, NEVER, letter + step)
+                    _add(grown, (*prefix, column), NEVER, blank + step)
+                else:
+                    _add(grown, (*prefix, column), NEVER, either + step)
+        for prefix in grown:
+            if prefix not in bonus:
+                bonus[prefix] = bonus[prefix[:-1]]
+                if word_score is not None and prefix[-1] == space:
+                    bonus[prefix] += _last_word_score(prefix[:-1], alphabet, word_score)
+        ranked = sorted(grown.items(), key=lambda item: _log_add(*item[1]) + bonus[item[0]], reverse=True)
+        beams = dict(ranked[:width])
+        bonus = {prefix: bonus[prefix] for prefix in beams}
+    finished = []
+    for prefix, pair in beams.items():
+        last = _last_word_score(prefix, alphabet, word_score) if word_score is not None else 0.0
+        finished.append((alphabet.decode(prefix), _log_add(*pair) + bonus[prefix] + last))
+    return sorted(finished, key=lambda item: item[1], reverse=True)
+
+
+def score(log_probs: LogProbs, text: str, alphabet: Alphabet) -> float:
+    """Natural log of the probability that the frames spell exactly `text`: the sum over all paths, or -inf.
+
+    The forward recursion over the text's letters with blanks between them; exact up to rounding. Raises `ValueError`
+    at a letter outside the alphabet.
+    """
+    columns = np.zeros(2 * len(text) + 1, np.int64)
+    columns[1::2] = alphabet.encode(text)
+    jumps = np.zeros(len(columns), bool)  # a blank may be skipped, but not between two equal letters
+    jumps[3::2] = columns[3::2] != columns[1:-2:2]
+    state = np.full(len(columns), NEVER)
+    state[0] = 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for number, frame in enumerate(log_probs.astype(np.float64)):
+            if number == 0:
+                state[2:] = NEVER
+                state[1:2] = 0.0
+            else:
+                moved = np.logaddexp(state[1:], state[:-1])
+                skipped = np.where(jumps[2:], state[:-2], NEVER)
+                moved[1:] = np.logaddexp(moved[1:], skipped)
+                state[1:] = moved
+            state = state + frame[columns]
+    return float(np.logaddexp(state[-1], state[-2])) if len(columns) > 1 else float(state[0])
+
+
+def _add(
+    into: dict[tuple[int, ...], tuple[float, float]], prefix: tuple[int, ...], blank: float, letter: float
+) -> None:
+    """Adds the chance of paths that end in a blank, and in the prefix's last letter, to what is there."""
+    if blank > NEVER or letter > NEVER:
+        old = into.get(prefix, (NEVER, NEVER))
+        into[prefix] = (_log_add(old[0], blank), _log_add(old[1], letter))
+
+
+def _log_add(a: float, b: float) -> float:
+    """ln(e^a + e^b)."""
+    if a < b:
+        a, b = b, a
+    return a if b == NEVER else a + math.log1p(math.exp(b - a))
+
+
+def _last_word_score(prefix: tuple[int, ...], alphabet: Alphabet, word_score: WordScore) -> float:
+    word = alphabet.decode(prefix).rpartition(" ")[2]
+    return word_score(word) if word else 0.0

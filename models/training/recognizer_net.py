@@ -1,0 +1,113 @@
+"""The recognizer's network: a strided front, then residual blocks of dense and dilated 1-D convolutions, then CTC.
+
+Dense convolutions rather than depthwise ones: on CPUs with matrix units they are the cheaper way to the same accuracy
+(measured in this training), and the receptive field stays bounded, which windows and streams rely on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.recognizer import BANDS, STRIDE
+
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
+WIDTH = 256
+KERNEL = 7
+DILATIONS = (1, 1, 1, 1, 2, 1, 2, 1, 2, 1)
+
+
+class Block(nn.Module):
+    """x + W silu(conv(norm x)), over [B, T, C] (channels last, so that nothing is copied between the layers)."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv2d(width, width, (1, KERNEL), padding=(0, KERNEL // 2 * dilation), dilation=(1, dilation))
+        self.mix = nn.Linear(width, width)
+        nn.init.normal_(self.mix.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # autocast would widen it to float32 and back
+            weight, bias = self.norm.weight.to(x.dtype), self.norm.bias.to(x.dtype)
+            y = functional.layer_norm(x, self.norm.normalized_shape, weight, bias)
+        return x + self.mix(functional.silu(over_time(self.conv, y)))
+
+
+def over_time(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A (1, k) convolution over [B, T, C]; as 2-D because its channels-last form is the fast one on CPUs."""
+    return conv(x.unsqueeze(1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(1)
+
+
+class Network(nn.Module):
+    """Features [B, T, 80] to log-probabilities [B, ceil(T / 4), 29]."""
+
+    def __init__(self, width: int = WIDTH, dilations: tuple[int, ...] = DILATIONS) -> None:
+        super().__init__()
+        self.front = nn.Conv2d(BANDS, width, (1, 5), stride=(1, 2), padding=(0, 2))
+        self.second = nn.Conv2d(width, width, (1, 5), stride=(1, 2), padding=(0, 2))
+        self.blocks = nn.Sequential(*[Block(width, dilation) for dilation in dilations])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, len(LETTERS) + 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        y = functional.silu(over_time(self.second, functional.silu(over_time(self.front, x))))
+        return self.head(self.norm(self.blocks(y)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.log_softmax(self.logits(x).float(), dim=-1)
+
+
+def context_frames(dilations: tuple[int, ...] = DILATIONS) -> int:
+    """Feature frames on each side that a step depends on, rounded up to whole steps."""
+    steps = sum(KERNEL // 2 * dilation for dilation in dilations) + 2
+    return STRIDE * steps
+
+
+def export(network: Network, folder: Path, manifest: dict[str, str]) -> str:
+    """Writes model.onnx (weights stored in half precision, computed in single) and model.toml; returns the sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network.eval()
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        network,
+        (torch.zeros(2, 400, BANDS),),
+        buffer,
+        input_names=["features"],
+        output_names=["log_probs"],
+        dynamic_axes={"features": {0: "batch", 1: "frames"}, "log_probs": {0: "batch", 1: "steps"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    data = halve(onnx.load_from_string(buffer.getvalue())).SerializeToString()
+    (folder / "model.onnx").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    lines = [f'{key} = "{value}"' for key, value in {**manifest, "sha256": digest}.items()]
+    lines += ["", "[options]", f'letters = "{LETTERS}"', f"bands = {BANDS}", f"stride = {STRIDE}"]
+    lines += [f"context = {context_frames()}"]
+    (folder / "model.toml").write_text("\n".join(lines) + "\n", "utf-8")
+    return digest
+
+
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Large weights stored as float16 behind a Cast, which ONNX Runtime folds once when it loads the file."""
+    graph = model.graph
+    casts = []
+    for number, tensor in enumerate(graph.initializer):
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) > 4096:
+            name = tensor.name
+            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}_half")
+            graph.initializer[number].CopyFrom(half)
+            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,363 @@
+"""Gateways on one Redis hear everything in order or know that they did not; and what is erased stays erased."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from cache_tiers.entry import CacheKey, Entry
+from cache_tiers.events import ERASE, INSERTED, QUARANTINED, Event, id_order, tenant_tag
+from cache_tiers.link import Unavailable
+from tests.cache_tiers.conftest import Clock, MakeGateway, Server, until
+
+ENTRY = Entry((b"frame",), cost_ms=1.0, created=time.time(), tags=("subject",))
+
+
+def key(n: int, tenant: str = "t") -> CacheKey:
+    return CacheKey(tenant, n.to_bytes(32, "big"))
+
+
+# The stream.
+
+
+async def test_events_reach_every_gateway_in_order(make_gateway: MakeGateway) -> None:
+    heard: dict[str, list[bytes]] = {"a": [], "b": []}
+    gateways = [await make_gateway(name, start=False) for name in heard]
+    for gateway in gateways:
+        gateway.events.on(QUARANTINED, lambda event, name=gateway.name: heard[name].append(event.payload))
+        await gateway.start()
+    sent = [str(n).encode() for n in range(50)]
+    for n, payload in enumerate(sent):
+        await gateways[n % 2].events.publish(QUARANTINED, payload)
+    await until(lambda: all(len(each) == 50 for each in heard.values()))
+    assert heard == {"a": sent, "b": sent}
+
+
+async def test_an_event_says_who_told_it_and_async_handlers_are_awaited_in_order(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b", start=False)
+    heard: list[tuple[str, str]] = []
+
+    async def slow(event: Event) -> None:
+        await asyncio.sleep(0)
+        heard.append(("first", event.source))
+
+    b.events.on(QUARANTINED, slow)
+    b.events.on(QUARANTINED, lambda event: heard.append(("second", event.source)))
+    await b.start()
+    await a.events.publish(QUARANTINED)
+    await until(lambda: len(heard) == 2)
+    assert heard == [("first", "a"), ("second", "a")]
+
+
+async def test_a_failing_handler_stops_neither_the_others_nor_the_stream(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(start=False)
+    heard: list[Event] = []
+
+    def fail(event: Event) -> None:
+        raise RuntimeError("a test's")
+
+    gateway.events.on(QUARANTINED, fail)
+    gateway.events.on(QUARANTINED, heard.append)
+    await gateway.start()
+    for _ in range(2):
+        await gateway.events.publish(QUARANTINED)
+    await until(lambda: len(heard) == 2)
+    assert gateway.events.stats.handler_failures == 2
+    assert gateway.events.following
+
+
+def test_ids_are_ordered_as_numbers() -> None:
+    assert id_order("9-0") < id_order("10-0") < id_order("10-2") < id_order("10-11")
+
+
+async def test_contract_3_a_trimmed_stream_is_a_gap_and_what_depends_on_it_is_rebuilt(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    await b.tier.census.done()
+    taken, joined = b.tier.census.taken, b.events.joined_at
+    await b.events.close()  # cut off, while the others go on
+    await a.tier.put(key(1), ENTRY)
+    server.client.xtrim(b.link.names.events, maxlen=0, approximate=False)
+    await a.events.publish(QUARANTINED)
+    b.events._reader = b.link.another()
+    b.events.following = True
+    b.events._task = asyncio.create_task(b.events._follow())
+    await until(lambda: b.events.stats.gaps == 1 and b.events.following)
+    await until(lambda: b.tier.census.taken > taken and not b.tier.filter.rebuilding)
+    assert b.tier.may_hold(key(1))
+    assert id_order(b.events.joined_at) > id_order(joined)
+
+
+async def test_contract_3_a_redis_that_lost_everything_is_a_gap(server: Server, make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway()
+    await gateway.tier.put(key(1), ENTRY)
+    await gateway.tier.census.done()
+    server.client.flushall()
+    await until(lambda: gateway.events.stats.gaps >= 1 and gateway.events.following)
+    await until(lambda: not gateway.tier.filter.rebuilding and not gateway.tier.may_hold(key(1)))
+    assert await gateway.tier.put(key(1), ENTRY)
+    assert await gateway.tier.get(key(1)) is not None
+
+
+async def test_a_stream_that_starts_without_redis_joins_when_it_comes(
+    own_server: Server, make_gateway: MakeGateway
+) -> None:
+    own_server.kill()
+    gateway = await make_gateway(on=own_server, probe_after=0.01)
+    assert not gateway.events.following
+    own_server.run()
+    await until(lambda: gateway.events.following)
+    await until(lambda: not gateway.tier.filter.rebuilding)
+
+
+async def test_a_handler_of_a_gap_that_fails_is_called_again(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(start=False)
+    calls: list[int] = []
+
+    def fail_once() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("a test's")
+
+    gateway.events.on_gap(fail_once)
+    await gateway.start()
+    await until(lambda: gateway.events.following)
+    assert len(calls) == 2
+
+
+# Epochs.
+
+
+async def test_a_moved_epoch_is_seen_by_all_and_by_who_comes_later(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    before = {gateway.name: gateway.epochs.of(("x", "y")) for gateway in (a, b)}
+    assert await a.epochs.bump("x") == 1
+    assert not a.epochs.unchanged(before["a"])
+    await until(lambda: not b.epochs.unchanged(before["b"]))
+    c = await make_gateway("c")
+    assert c.epochs.of(("x", "y")) == a.epochs.of(("x", "y")) == b.epochs.of(("x", "y"))
+
+
+async def test_an_epoch_that_redis_lost_is_put_back_by_who_knows_it(server: Server, make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway()
+    await gateway.epochs.bump("x")
+    await gateway.epochs.bump("x")
+    begun = gateway.epochs.of(("x",))
+    server.client.delete(gateway.link.names.epochs)
+    assert await gateway.epochs.load() == []
+    assert server.client.hget(gateway.link.names.epochs, "x") == b"2"
+    assert gateway.epochs.unchanged(begun)
+
+
+# Erasing.
+
+
+async def test_contract_5_an_erasure_returns_when_every_gateway_has_acknowledged(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    dropped: dict[str, list[str]] = {"a": [], "b": []}
+    for gateway in (a, b):
+        gateway.gateways.on_erase(dropped[gateway.name].append)
+    for n in range(600):
+        a.tier.put_behind(key(n), ENTRY)
+    await a.tier.put(key(1000), replace(ENTRY, tags=("other",)))
+    await a.tier.drain()
+    erased = await b.gateways.erase("subject")
+    assert erased.complete
+    assert erased.count == 600
+    assert erased.acknowledged == {"a", "b"}
+    assert dropped == {"a": ["subject"], "b": ["subject"]}
+    assert await a.tier.get(key(1)) is None
+    assert await a.tier.get(key(1000)) is not None
+
+
+async def test_contract_5_who_does_not_answer_is_missing_and_a_retry_completes(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    reader = b.events._task
+    assert reader is not None
+    reader.cancel()
+    erased = await a.gateways.erase("subject", timeout=0.05)
+    assert (erased.complete, erased.acknowledged, erased.missing) == (False, {"a"}, {"b"})
+    b.events._task = asyncio.create_task(b.events._follow())
+    assert (await a.gateways.erase("subject")).complete
+
+
+async def test_contract_5_a_gateway_that_cannot_drop_does_not_acknowledge_until_it_can(
+    make_gateway: MakeGateway,
+) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    broken = True
+
+    def drop(tag: str) -> None:
+        if broken:
+            raise RuntimeError("a test's")
+
+    b.gateways.on_erase(drop)
+    assert (await a.gateways.erase("subject", timeout=0.1)).missing == {"b"}
+    broken = False
+    assert (await a.gateways.erase("subject")).complete
+
+
+async def test_contract_5_a_gateway_that_was_away_applies_what_it_missed(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    dropped: list[str] = []
+    b.gateways.on_erase(dropped.append)
+    begun = b.epochs.of(("subject",))
+    assert b.events._task is not None
+    b.events._task.cancel()
+    assert (await a.gateways.erase("subject", timeout=0.05)).missing == {"b"}
+    server.client.xtrim(a.link.names.events, maxlen=0, approximate=False)
+    b.events._task = asyncio.create_task(b.events._follow())
+    await until(lambda: dropped == ["subject"])
+    assert not b.epochs.unchanged(begun)
+
+
+async def test_contract_5_an_erasure_cut_short_is_finished_by_the_next_gateway(make_gateway: MakeGateway) -> None:
+    a = await make_gateway("a")
+    await a.tier.put(key(1), ENTRY)
+    await a.epochs.bump("subject")  # and then it dies
+    assert await a.link.call("EXISTS", a.link.names.value(key(1))) == 1
+    b = await make_gateway("b")
+    assert await b.link.call("EXISTS", a.link.names.value(key(1))) == 0
+    assert await b.link.call("SCARD", b.link.names.erasing) == 0
+
+
+async def test_contract_5_erasing_fails_loudly_without_redis(own_server: Server, make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(on=own_server)
+    own_server.kill()
+    with pytest.raises(Unavailable):
+        await gateway.gateways.erase("subject")
+
+
+async def test_contract_5_a_write_behind_cannot_bring_erased_data_back(make_gateway: MakeGateway) -> None:
+    """The race: queued before the erasure, written after it, by a gateway that has not heard of it."""
+    a, b = await make_gateway("a"), await make_gateway("b")
+    assert b.events._task is not None
+    b.events._task.cancel()
+    assert b.tier.put_behind(key(1), ENTRY)  # not written before we give way
+    await a.epochs.bump("subject")
+    await b.tier.drain()
+    assert b.tier.stats.refused_erased == 1
+    assert await a.tier.get(key(1)) is None
+    assert await a.link.call("EXISTS", a.link.names.value(key(1))) == 0
+
+
+async def test_contract_5_a_value_that_outlived_its_erasure_is_a_miss(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway()
+    await gateway.tier.put(key(1), ENTRY)
+    name = gateway.link.names.value(key(1))
+    backup = server.client.dump(name)
+    assert isinstance(backup, bytes)
+    await gateway.gateways.erase("subject")
+    server.client.restore(name, 0, backup)
+    assert await gateway.tier.get(key(1)) is None
+    assert gateway.tier.stats.erased == 1
+
+
+async def test_after_an_erasure_the_subject_may_be_stored_again(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    await a.gateways.erase("subject")
+    assert await b.tier.put(key(1), ENTRY)
+    assert await a.tier.get(key(1)) is not None
+    assert (await b.gateways.erase("subject")).count == 1
+
+
+async def test_writes_and_erasures_at_random_never_leave_an_entry_of_an_older_epoch(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+
+    async def write(gateway_index: int) -> None:
+        gateway = (a, b)[gateway_index]
+        for n in range(150):
+            gateway.tier.put_behind(key(n), ENTRY)
+            if n % 10 == 0:
+                await asyncio.sleep(0)
+
+    async def erase() -> None:
+        for _ in range(5):
+            await b.gateways.erase("subject")
+
+    await asyncio.gather(write(0), write(1), erase())
+    await a.tier.drain()
+    await b.tier.drain()
+    await a.gateways.erase("subject")
+    assert [n for n in range(150) if await a.link.call("EXISTS", a.link.names.value(key(n)))] == []
+
+
+async def test_erasing_a_tenant_takes_its_keys_from_all_gateways(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    dropped: list[str] = []
+    b.gateways.on_erase(dropped.append)
+    await a.tier.put(key(1, "gone"), ENTRY)
+    await a.tier.put(key(1, "kept"), ENTRY)
+    assert await b.tier.get(key(1, "gone")) is not None
+    assert (await a.gateways.erase_tenant("gone")).complete
+    assert dropped == [tenant_tag("gone")]
+    for gateway in (a, b):
+        assert await gateway.tier.get(key(1, "gone")) is None
+        assert await gateway.tier.get(key(1, "kept")) is not None
+    assert await b.tier.put(key(2, "gone"), ENTRY)
+    assert await a.tier.get(key(2, "gone")) is not None
+
+
+async def test_invalidating_reaches_the_others_without_waiting_for_them(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    dropped: list[str] = []
+    b.gateways.on_erase(dropped.append)
+    await a.tier.put(key(1), ENTRY)
+    assert await a.gateways.invalidate("subject") == 1
+    await until(lambda: dropped == ["subject"])
+
+
+# The registry.
+
+
+async def test_the_registry_knows_who_lives_and_forgets_who_left(make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    assert await a.gateways.live() == {"a", "b"}
+    await b.gateways.close()
+    assert await a.gateways.live() == {"a"}
+    assert (await a.gateways.erase("subject")).acknowledged >= {"a"}
+
+
+async def test_a_gateway_that_died_is_missing_for_a_while_and_then_not(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    a = await make_gateway("a")
+    seconds, microseconds = server.client.time()
+    now = seconds * 1000 + microseconds // 1000
+    registry = a.link.names.gateways
+    server.client.zadd(registry, {"died just now": now - 1000, "died long ago": now - 61_000})
+    assert await a.gateways.live() == {"a", "died just now"}
+
+
+async def test_a_gateway_knows_when_its_lease_has_run_out(own_server: Server, make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(on=own_server)
+    clock = Clock(0.0)
+    gateway.gateways._clock = clock
+    await gateway.gateways._beat()
+    assert gateway.gateways.in_touch
+    own_server.kill()
+    await gateway.gateways._beat()
+    clock.now = 9.0
+    assert gateway.gateways.in_touch
+    clock.now = 11.0
+    assert not gateway.gateways.in_touch
+
+
+async def test_control_records_have_no_expiry(server: Server, make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway()
+    await gateway.tier.put(key(1), ENTRY)
+    await gateway.gateways.erase("other")
+    names = gateway.link.names
+    assert server.client.ttl(names.value(key(1))) > 0
+    control = [name for name in server.client.keys("*") if not name.startswith((names.values.encode(), b"refrain:r:"))]
+    assert len(control) >= 6
+    assert {server.client.ttl(name) for name in control} == {-1}
+    assert {ERASE, INSERTED} <= {fields[b"k"].decode() for _, fields in server.client.xrange(names.events, "-", "+")}

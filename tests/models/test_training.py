@@ -1,0 +1,126 @@
+"""Training of the front end and of the acoustic model: a few steps on a tiny corpus, written as shipped, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+torch = pytest.importorskip("torch", reason="training needs the extra `train`")
+pytest.importorskip("onnx", reason="training needs the extra `train`")
+
+from models.pronounce import Pronouncer, unpack_lexicon  # noqa: E402
+from models.synthesizer import AcousticModel  # noqa: E402
+from models.training import acoustic, corpus, g2p, phrases  # noqa: E402
+from models.training.acoustic_data import frames_of_ends, load, word_starts  # noqa: E402
+from models.training.acoustic_model import Acoustic, comb_table  # noqa: E402
+from models.utterance import RECOGNIZER_RATE  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small tensors lose more than they gain from threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small_corpus(tmp_path: Path) -> Path:
+    """Hums of two voices: the phones are said to be those of `hello`."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "wav").mkdir()
+    lines = []
+    for n in range(8):
+        time = np.arange(RECOGNIZER_RATE) / RECOGNIZER_RATE
+        hum = sum(np.sin(2 * np.pi * k * (110 + 10 * n) * time) / k for k in range(1, 9))
+        samples = 0.1 * hum * (time > 0.2) + 1e-3 * rng.normal(size=len(time))
+        sf.write(tmp_path / f"wav/{n}.wav", samples, RECOGNIZER_RATE, subtype="PCM_16")
+        entry = {
+            "path": f"wav/{n}.wav",
+            "text": "hello",
+            "voice": ("slt", "kal16")[n % 2],
+            "pitch": 1.0,
+            "stretch": 1.0,
+        }
+        entry |= {"split": "dev" if n == 7 else "train", "seconds": 1.0}
+        entry |= {"phones": ["pau", "hh", "ax", "l", "ow", "pau"], "ends": [0.2, 0.3, 0.4, 0.5, 0.8, 1.0]}
+        lines.append(json.dumps(entry))
+    (tmp_path / "index.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_acoustic_model_trains_resumes_and_ships(small_corpus: Path, tmp_path: Path) -> None:
+    cache, run, out = tmp_path / "cache", tmp_path / "run", tmp_path / "acoustic"
+    acoustic.prepare(small_corpus, cache, processes=1)
+    items = list(load(cache))
+    assert len(items) == 8
+    assert all(item.frames.sum() == len(item.mel) == len(item.pitch) for item in items)
+    acoustic.train(items, run, steps=3, minutes=9.0, frames=300, rate=1e-3, seed=1, sizes=(32, 32, 16))
+    acoustic.train(items, run, steps=6, minutes=9.0, frames=300, rate=1e-3, seed=1, sizes=(32, 32, 16))
+    reports = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [report["step"] for report in reports] == [3, 6]
+    assert all(np.isfinite(list(report.values())).all() for report in reports)
+    acoustic.export(run, out)  # holds ONNX against PyTorch itself
+    model = AcousticModel(out)
+    assert model.mel("hello").shape[0] == 80
+
+
+def test_letters_to_phones_learn_and_ship(tmp_path: Path) -> None:
+    pairs = [
+        (word, tuple("b" if letter == "b" else "iy" for letter in word)) for word in ("be", "bee", "ebb", "beb", "eb")
+    ]
+    model = g2p.train(pairs, steps=30, seed=1, batch=8)
+    letters, steps, targets, counts = g2p.batch_of(pairs)
+    assert model(letters).shape == (5, 2 * letters.shape[1], 41)
+    assert int(steps.max()) == 2 * letters.shape[1]
+    assert int(counts.sum()) == len(targets)
+
+
+def test_edit_distance() -> None:
+    assert g2p.edits("kitten", "sitting") == 3
+    assert g2p.edits("", "abc") == 3
+
+
+def test_durations_never_drift() -> None:
+    ends = np.cumsum(np.full(100, 0.0171))
+    frames = frames_of_ends(list(ends), 147)
+    assert frames.sum() == 147
+    assert np.abs(np.cumsum(frames)[:-1] - ends[:-1] * 22050 / 256).max() <= 0.5
+
+
+def test_word_starts_follow_what_was_spoken() -> None:
+    lexicon = {"the": ("dh", "ax"), "apple": ("ae", "p", "ax", "l")}
+    spoken = ["pau", "dh", "iy", "ae", "p", "ax", "l", "pau"]
+    assert word_starts("The apple", spoken, lexicon) == [False, True, False, True, False, False, False, False]
+
+
+def test_harmonics_stand_where_the_pitch_puts_them() -> None:
+    table = comb_table()
+    assert torch.isfinite(table).all()
+    low, high = table[100], table[200]
+    assert not torch.allclose(low, high, atol=0.5)
+    model = Acoustic(4)
+    between = model.comb_of(torch.log(torch.tensor([[150.0, 151.0]])))
+    assert between.shape == (1, 2, 80)
+
+
+def test_sentences_split_by_their_words() -> None:
+    assert corpus.split_of("Hello, Anna!") == corpus.split_of("hello anna")
+    found = [corpus.split_of(text) for text, _ in zip(phrases.sentences(1), range(3000), strict=False)]
+    assert 0.005 < found.count("dev") / 3000 < 0.05
+
+
+def test_own_sentences_are_plain_words() -> None:
+    for text, _ in zip(phrases.sentences(3), range(2000), strict=False):
+        assert corpus.PLAIN.fullmatch(text), text
+
+
+def test_shipped_lexicon_is_the_one_named(tmp_path: Path) -> None:
+    from models.pronounce import EMBEDDED
+
+    assert len(unpack_lexicon((EMBEDDED / "lexicon.txt.gz").read_bytes())) > 50_000
+    assert "hello" in Pronouncer()
