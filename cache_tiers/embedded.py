@@ -200,7 +200,8 @@ class EmbeddedRedis:
 
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Redis]:
-        client = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), protocol=2)
+        # socket_timeout: see link.py.
+        client = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=None)
         try:
             yield client
         finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from cache_tiers.batched_gets import BatchedGets
 from cache_tiers.bloom import RotatingBloom
 from cache_tiers.census import Census
 from cache_tiers.codec import Malformed, pack_names, unpack_entry, unpack_names, unpack_record
@@ -75,6 +76,7 @@ class RedisTier:
         self.filter = RotatingBloom(filter_capacity, filter_error_rate, forgets=False)
         """Of the digests of keys in Redis."""
         self._link = link
+        self._gets = BatchedGets(link)
         self._keyring = keyring
         self._epochs: EpochBook = epochs if epochs is not None else LocalEpochs()
         self._events = events
@@ -128,7 +130,7 @@ class RedisTier:
 
     async def _get(self, key: CacheKey) -> Entry | None:
         name = self._link.names.value(key)
-        sealed = await self._link.call("GET", name)
+        sealed = await self._gets.get(name)
         if sealed is None:
             if not self.filter.rebuilding and self.filter.peek(key.digest):
                 self.filter.was_wrong(absent=True)

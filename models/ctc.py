@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 LogProbs = npt.NDArray[np.float32]
+Prefix = tuple[int, ...]
+"""Columns of the letters so far."""
 
 NEVER = -math.inf
 
-WordScore = Callable[[str], float]
-"""Natural-log bonus (below zero: a penalty) for having finished this word."""
+WordScore = Callable[[str, str], float]
+"""Natural-log bonus (below zero: a penalty) for a word, second, after the word before it, or after "" at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,16 @@ def beam_search(
     Symbols below `floor` are not followed in their frame. With a `width` that never prunes, no floor and no
     `word_score` the scores are exact (`score`). Words that `word_score` judges end at a space or at the end.
     """
-    beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, NEVER)}
-    bonus: dict[tuple[int, ...], float] = {(): 0.0}
     space = alphabet.letters.find(" ") + 1
-    for frame in log_probs.astype(np.float64):
-        symbols = [int(c) for c in np.flatnonzero(frame >= floor)] or [int(frame.argmax())]
-        grown: dict[tuple[int, ...], tuple[float, float]] = {}
+    beams: dict[Prefix, tuple[float, float]] = {(): (0.0, NEVER)}
+    bonus: dict[Prefix, float] = {(): 0.0}
+    for frame in log_probs.tolist():
+        symbols = [column for column, step in enumerate(frame) if step >= floor] or [frame.index(max(frame))]
+        grown: dict[Prefix, tuple[float, float]] = {}
         for prefix, (blank, letter) in beams.items():
             either = _log_add(blank, letter)
             for column in symbols:
-                step = float(frame[column])
+                step = frame[column]
                 if column == 0:
                     _add(grown, prefix, either + step, NEVER)
                 elif prefix and column == prefix[-1]:
@@ -118,8 +120,7 @@ def beam_search(
                 bonus[prefix] = bonus[prefix[:-1]]
                 if word_score is not None and prefix[-1] == space:
                     bonus[prefix] += _last_word_score(prefix[:-1], alphabet, word_score)
-        ranked = sorted(grown.items(), key=lambda item: _log_add(*item[1]) + bonus[item[0]], reverse=True)
-        beams = dict(ranked[:width])
+        beams = dict(sorted(grown.items(), key=lambda item: _log_add(*item[1]) + bonus[item[0]], reverse=True)[:width])
         bonus = {prefix: bonus[prefix] for prefix in beams}
     finished = []
     for prefix, pair in beams.items():
@@ -128,16 +129,47 @@ def beam_search(
     return sorted(finished, key=lambda item: item[1], reverse=True)
 
 
+def align(log_probs: LogProbs, text: str, alphabet: Alphabet, first_frame: int = 0) -> list[Letter]:
+    """Where the text's letters are on its most likely path; empty where the frames are too few to spell it.
+
+    `first_frame` is added to every place. Raises `ValueError` at a letter outside the alphabet.
+    """
+    columns, jumps = _lattice(text, alphabet)
+    if len(log_probs) == 0 or len(columns) == 1:
+        return []
+    chosen = log_probs[:, columns].astype(np.float64)
+    state = np.full(len(columns), NEVER)
+    state[:2] = chosen[0, :2]
+    back = np.zeros(chosen.shape, np.int8)
+    for number in range(1, len(chosen)):
+        options = np.full((3, len(columns)), NEVER)
+        options[0], options[1, 1:] = state, state[:-1]
+        options[2, 2:] = np.where(jumps[2:], state[:-2], NEVER)
+        back[number] = options.argmax(axis=0)
+        state = options.max(axis=0) + chosen[number]
+    place = len(columns) - 1 if state[-1] > state[-2] else len(columns) - 2
+    if state[place] == NEVER:
+        return []
+    path = [place]
+    for number in range(len(chosen) - 1, 0, -1):
+        path.append(path[-1] - int(back[number, path[-1]]))
+    places = np.array(path[::-1])
+    letters = []
+    for index in range(1, len(columns), 2):
+        frames = np.flatnonzero(places == index)
+        start, end = int(frames[0]), int(frames[-1]) + 1
+        peak = float(chosen[start:end, index].max())
+        letters.append(Letter(text[index // 2], first_frame + start, first_frame + end, peak))
+    return letters
+
+
 def score(log_probs: LogProbs, text: str, alphabet: Alphabet) -> float:
     """Natural log of the probability that the frames spell exactly `text`: the sum over all paths, or -inf.
 
     The forward recursion over the text's letters with blanks between them; exact up to rounding. Raises `ValueError`
     at a letter outside the alphabet.
     """
-    columns = np.zeros(2 * len(text) + 1, np.int64)
-    columns[1::2] = alphabet.encode(text)
-    jumps = np.zeros(len(columns), bool)  # a blank may be skipped, but not between two equal letters
-    jumps[3::2] = columns[3::2] != columns[1:-2:2]
+    columns, jumps = _lattice(text, alphabet)
     state = np.full(len(columns), NEVER)
     state[0] = 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -170,6 +202,15 @@ def _log_add(a: float, b: float) -> float:
     return a if b == NEVER else a + math.log1p(math.exp(b - a))
 
 
-def _last_word_score(prefix: tuple[int, ...], alphabet: Alphabet, word_score: WordScore) -> float:
-    word = alphabet.decode(prefix).rpartition(" ")[2]
-    return word_score(word) if word else 0.0
+def _lattice(text: str, alphabet: Alphabet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The text's columns with blanks around each, and where the blank before a letter may be skipped."""
+    columns = np.zeros(2 * len(text) + 1, np.int64)
+    columns[1::2] = alphabet.encode(text)
+    jumps = np.zeros(len(columns), np.bool_)
+    jumps[3::2] = columns[3::2] != columns[1:-2:2]
+    return columns, jumps
+
+
+def _last_word_score(prefix: Prefix, alphabet: Alphabet, word_score: WordScore) -> float:
+    before, word = ["", *alphabet.decode(prefix).split(" ")][-2:]
+    return word_score(before, word) if word else 0.0

@@ -49,7 +49,8 @@ UNITS: Final = {
 }  # fmt: skip
 """What a unit after a number is called; # becomes the plural. Case counts: 5 m is meters, 5 M is not."""
 _DENOMINATORS: Final = {2: "half", 4: "quarter"}
-_NUMBER = r"\d[\d,]*(?:\.\d+)?"
+_NUMBER = r"(?<![\d,.])\d[\d,]{0,30}(?:\.\d{1,20})?"
+"""Bounded, and from a number's first digit only, so that no text makes the search quadratic."""
 
 
 @lru_cache(maxsize=4096)
@@ -87,8 +88,8 @@ def year(n: int) -> str:
 def number(text: str) -> str:
     """Digits with thousands' commas and a decimal point: `one thousand two point five`; 007 digit by digit."""
     whole, _, part = text.replace(",", "").partition(".")
-    if len(whole) > 1 and whole[0] == "0" and not part:
-        return digits(whole)
+    if len(whole) > 15 or (len(whole) > 1 and whole[0] == "0" and not part):
+        return digits(whole) + (f" point {digits(part)}" if part else "")
     said = cardinal(int(whole or "0"))
     return f"{said} point {digits(part)}" if part else said
 
@@ -221,7 +222,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _rule(r"\+(?P<n>\d{6,15})\b", lambda m: "plus " + digits(m["n"])),
     _rule(r"(?<![\d/.,])(?:(?P<whole>\d{1,3}) )?(?P<top>\d{1,3})[/⁄](?P<bottom>\d{1,3})(?![\d/])", _fraction),
     _rule(r"(?<!\d)'?(?P<y>\d{2}|\d{3}0)s\b", _decade),
-    _rule(r"\b(?P<n>\d{1,3}(?:,?\d{3})*)(?:st|nd|rd|th)\b", lambda m: ordinal(int(m["n"].replace(",", "")))),
+    _rule(r"\b(?P<n>\d{1,3}(?:,?\d{3}){0,5})(?:st|nd|rd|th)\b", lambda m: ordinal(int(m["n"].replace(",", "")))),
     _rule(rf"(?P<n>{_NUMBER}) ?°(?: ?(?P<scale>[CF])\b)?", _temperature, 0),
     _rule(rf"(?P<n>{_NUMBER}) ?%", lambda m: number(m["n"]) + " percent"),
     _rule(rf"(?P<n>{_NUMBER}) ?(?P<unit>{_UNIT_NAMES})(?![\w'/])", _unit, 0),
@@ -229,7 +230,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _rule(r"(?<=\d) ?[x×] ?(?=\d)", lambda _: " by "),
     _rule(r"(?<=\d)x\b", lambda _: " times"),
     _rule(r"(?<=\d):(?=\d)", lambda _: " to "),
-    _rule(r"\d+(?:\.\d+){2,}", lambda m: " point ".join(map(number, m[0].split(".")))),
+    _rule(r"(?<![\d.])\d{1,20}(?:\.\d{1,20}){2,20}", lambda m: " point ".join(map(number, m[0].split(".")))),
     _rule(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d+|\.\d+", lambda m: f" {_bare(m)} "),
 )
 

@@ -1,76 +1,56 @@
 """Speech to text: 16 kHz samples to log-mel features to CTC log-probabilities to words with times.
 
 The network is convolutional and sees a bounded stretch of sound around each of its 40 ms steps. So a long recording is
-read in overlapping windows, and a stream as it comes, and both give what one pass over the whole would give.
+read in overlapping windows, and a stream as it comes, and both give what one pass over the whole would give. Text is
+searched phrase by phrase, between pauses, so that what was said before a pause is settled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
-from scipy import fft
+import numpy.typing as npt
 
-from models.ctc import Alphabet, Letter, LogProbs, greedy, words_of
+from models.bigrams import Bigrams
+from models.ctc import Alphabet, Letter, LogProbs, align, beam_search, greedy, words_of
 from models.engine import EngineError, EngineInfo
-from models.mel import frames_of, hann, mel_filterbank
+from models.hearing import (
+    BANDS,
+    HOP,
+    MARGIN,
+    SILENCE,
+    STEP_SECONDS,
+    STRIDE,
+    WINDOW,
+    features,
+    filterbank,
+    log_bands,
+    power_frames,
+)
 from models.onnx import ModelFileError, OnnxModel
 from models.utterance import RECOGNIZER_RATE, Samples, Transcript, Utterance, Waveform, Word
 
-BANDS = 80
-WINDOW = 400
-HOP = 160
-N_FFT = 512
-MARGIN = (WINDOW - HOP) // 2
-"""Samples a feature frame reads on each side of its own 10 ms."""
-FLOOR = 1e-7
-CENTRE, SPREAD = -9.0, 4.0
-"""Fixed, not measured per recording, so that a frame's features do not depend on what is said a minute later."""
-
-SILENCE = (math.log(FLOOR) - CENTRE) / SPREAD
-"""The feature of no sound at all."""
-
-STRIDE = 4
-"""Feature frames a step of the network: its first layers halve the rate twice."""
-STEP = STRIDE * HOP
-STEP_SECONDS = STEP / RECOGNIZER_RATE
 WINDOW_STEPS = 500
 """Steps read in one call of the network (20 s): bounds the memory that a long recording takes."""
-
-
-def power_frames(samples: Samples) -> Samples:
-    """Power spectra of a 16 kHz wave with `MARGIN` samples of context already on each side: float32 [T, 257]."""
-    spectrum = fft.rfft(frames_of(samples, WINDOW, HOP) * hann(WINDOW), n=N_FFT, axis=1)
-    return np.asarray(np.square(spectrum.real) + np.square(spectrum.imag), np.float32)
-
-
-def log_bands(power: Samples, bank: Samples) -> Samples:
-    """Scaled log energies of power spectra under a filterbank [80, 257]: float32 [T, 80], about -1 to 2."""
-    return np.asarray((np.log(power @ bank.T + FLOOR) - CENTRE) / SPREAD, np.float32)
-
-
-def filterbank() -> Samples:
-    """The recognizer's mel bands, 20 Hz to 7600 Hz: float32 [80, 257]."""
-    return mel_filterbank(RECOGNIZER_RATE, N_FFT, BANDS, 20.0, 7600.0)
-
-
-def features(samples: Samples) -> Samples:
-    """What the network hears of a whole 16 kHz wave: float32 [n // 160, 80]; silence is taken to surround it."""
-    if len(samples) < HOP:
-        return np.zeros((0, BANDS), np.float32)
-    padded = np.pad(samples.astype(np.float32, copy=False), MARGIN)
-    return log_bands(power_frames(padded), filterbank())
+PAUSE_STEPS = 10
+"""Steps of blanks alone (0.4 s) that end a phrase."""
+PHRASE_STEPS = 400
+"""A phrase longer than this (16 s) is cut at its last blank, so that the search stays short."""
 
 
 class Recognizer:
     """A recognizer model folder, ready to hear 16 kHz speech. Calls block and are thread-safe.
 
     Options of the manifest: letters (columns 1 and up), bands, stride, context (feature frames a step depends on, each
-    side). Raises `models.onnx.ModelFileError` where the folder is not a model.
+    side). With an option `words_sha256` the folder also holds words.txt.gz (`models.bigrams`), and text is searched
+    for with beam (its width), word_weight and word_bonus; without it the best path is read. Raises
+    `models.onnx.ModelFileError` where the folder is not such a model.
     """
 
     def __init__(self, folder: Path, providers: Sequence[str] = (), threads: int = 1) -> None:
@@ -83,6 +63,10 @@ class Recognizer:
         """Feature frames of context on each side: a whole number of steps."""
         self.identity = self.model.identity
         self.provider = self.model.provider
+        self.bigrams = read_words(folder, options["words_sha256"]) if "words_sha256" in options else None
+        self.beam = int(options.get("beam", 1))
+        self.word_weight = float(options.get("word_weight", 0.0))
+        self.word_bonus = float(options.get("word_bonus", 0.0))
 
     def log_probs(self, samples: Samples) -> LogProbs:
         """Natural-log probabilities of a 16 kHz wave: float32 [ceil(n / 640), letters + 1], a row each 40 ms."""
@@ -110,21 +94,72 @@ class Recognizer:
 
     def transcribe(self, samples: Samples) -> Transcript:
         """The words of a 16 kHz wave of any length, with times; silence and noise give an empty text."""
-        return transcript_of(greedy(self.log_probs(samples), self.alphabet), final=True)
+        return self.read(self.log_probs(samples))
+
+    def read(self, rows: LogProbs) -> Transcript:
+        """The words of a whole recording's log-probabilities."""
+        ends = [*phrase_ends(rows.argmax(axis=1) == 0), len(rows)]
+        phrases = [self.phrase(rows[a:b], a) for a, b in zip([0, *ends], ends, strict=False)]
+        return transcript_of(phrases, final=True)
+
+    def phrase(self, rows: LogProbs, first_step: int) -> list[Letter]:
+        """The likeliest letters of one phrase's rows, which start at `first_step` of the recording."""
+        best_path = greedy(rows, self.alphabet, first_step)
+        if self.bigrams is None or not best_path:
+            return best_path
+        text = beam_search(rows, self.alphabet, self.beam, word_score=self._word_score)[0][0]
+        return align(rows, " ".join(text.split()), self.alphabet, first_step)
+
+    def _word_score(self, before: str, word: str) -> float:
+        assert self.bigrams is not None
+        return self.word_weight * self.bigrams.score(before, word) + self.word_bonus
 
 
-def transcript_of(letters: Sequence[Letter], *, final: bool) -> Transcript:
-    """Words with times in seconds.
+def read_words(folder: Path, digest: str) -> Bigrams:
+    """The folder's words.txt.gz. Raises `ModelFileError` where it is missing or not what the manifest says."""
+    path = folder / "words.txt.gz"
+    if not path.is_file():
+        raise ModelFileError(f"{path}: missing; model.toml names it by words_sha256")
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise ModelFileError(f"{path}: sha256 is {found}, but model.toml says {digest}")
+    return Bigrams.load(data)
+
+
+def phrase_ends(blank: npt.NDArray[np.bool_]) -> list[int]:
+    """Steps at which phrases end, given where the best symbol is a blank: in pauses, or when a phrase grows too long.
+
+    Depends on no step after the one that decides, so that a stream ends its phrases as a whole recording does.
+    """
+    ends = []
+    begin = run = last_blank = 0
+    for step, quiet in enumerate(blank.tolist()):
+        run = run + 1 if quiet else 0
+        last_blank = step if quiet else last_blank
+        if run == PAUSE_STEPS:
+            begin = step + 1 - PAUSE_STEPS // 2
+        elif step - begin >= PHRASE_STEPS and last_blank > begin:
+            begin = last_blank
+        else:
+            continue
+        ends.append(begin)
+        run = step + 1 - begin if quiet else 0
+    return ends
+
+
+def transcript_of(phrases: Sequence[Sequence[Letter]], *, final: bool) -> Transcript:
+    """Words with times in seconds; phrases hold whole words.
 
     A word's confidence is the geometric mean of its letters' probabilities, each at its most certain step; the
     transcript's is the same over all letters, and 0 where there are none.
     """
     words = []
-    for word in words_of(letters):
+    for word in [word for letters in phrases for word in words_of(letters)]:
         text = "".join(letter.text for letter in word)
         start, end = word[0].start * STEP_SECONDS, word[-1].end * STEP_SECONDS
         words.append(Word(text, round(start, 3), round(end, 3), _certainty(word)))
-    kept = [letter for letter in letters if letter.text != " "]
+    kept = [letter for letters in phrases for letter in letters if letter.text != " "]
     return Transcript(" ".join(word.text for word in words), _certainty(kept), tuple(words), final)
 
 
@@ -135,8 +170,8 @@ def _certainty(letters: Sequence[Letter]) -> float:
 
 
 class RecognizerStream:
-    """One recording as it comes. Steps whose whole context has been heard never change, so partial results are stable:
-    only the last words of an interim transcript, heard with silence in place of what is to come, may.
+    """One recording as it comes. Steps whose whole context has been heard never change, and phrases before a pause are
+    settled: of an interim transcript only the phrase being spoken may change, which is read by its best path.
     """
 
     def __init__(self, recognizer: Recognizer) -> None:
@@ -144,14 +179,13 @@ class RecognizerStream:
         self._tail = np.zeros(MARGIN, np.float32)
         """Samples the next feature frame still needs, from MARGIN before it on."""
         self._heard = np.zeros((0, BANDS), np.float32)
-        """Features from `_base` steps on: what open steps, and their context, read."""
+        """Features from step `_base` on: what open steps, and their context, read."""
         self._base = 0
         self._closed = 0
         """Steps read for good."""
-        self._letters: list[Letter] = []
-        """Letters no later step can change."""
+        self._phrases: list[list[Letter]] = []
         self._pending = np.zeros((0, recognizer.alphabet.size), np.float32)
-        """Closed rows since the last blank: the letter they spell may still go on."""
+        """Closed rows of the phrase being spoken."""
 
     def accept(self, samples: Samples) -> Transcript:
         """Takes the next 16 kHz samples, any number; returns what has been said so far (`final` False)."""
@@ -159,35 +193,44 @@ class RecognizerStream:
         context = self._recognizer.context // STRIDE
         whole = len(self._heard) // STRIDE + self._base
         self._close(whole - context)
-        return self._read(self._open_rows(), final=False)
+        rest = greedy(np.concatenate([self._pending, self._open_rows()]), self._recognizer.alphabet, self._begin)
+        return transcript_of([*self._phrases, rest], final=False)
 
     def finish(self) -> Transcript:
         """No more samples: the transcript of the whole, equal to `Recognizer.transcribe` of it."""
         self._take(np.zeros(MARGIN, np.float32))
-        return self._read(self._open_rows(), final=True)
+        self._settle(self._open_rows())
+        return transcript_of([*self._phrases, self._recognizer.phrase(self._pending, self._begin)], final=True)
+
+    @property
+    def _begin(self) -> int:
+        return self._closed - len(self._pending)
 
     def _take(self, samples: Samples) -> None:
         tail = np.concatenate([self._tail, samples.astype(np.float32, copy=False)])
         frames = max(0, (len(tail) - WINDOW) // HOP + 1)
         if frames:
-            heard = log_bands(power_frames(tail), filterbank())
-            self._heard = np.concatenate([self._heard, heard[:frames]])
+            self._heard = np.concatenate([self._heard, log_bands(power_frames(tail), filterbank())])
         self._tail = tail[frames * HOP :]
 
     def _close(self, last: int) -> None:
         """Reads steps up to `last` for good and lets go of features no later step depends on."""
         if last <= self._closed:
             return
-        self._pending = np.concatenate([self._pending, self._rows(self._closed, last)])
-        self._closed = last
-        blanks = np.flatnonzero(self._pending.argmax(axis=1) == 0)
-        if len(blanks):
-            begin = self._closed - len(self._pending)
-            self._letters += greedy(self._pending[: blanks[-1]], self._recognizer.alphabet, begin)
-            self._pending = self._pending[blanks[-1] :]
+        self._settle(self._rows(self._closed, last))
         keep = max(0, last - self._recognizer.context // STRIDE)
         self._heard = self._heard[(keep - self._base) * STRIDE :]
         self._base = keep
+
+    def _settle(self, rows: LogProbs) -> None:
+        """Searches the phrases that these closed rows end."""
+        self._pending = np.concatenate([self._pending, rows])
+        self._closed += len(rows)
+        begin, done = self._begin, 0
+        for end in phrase_ends(self._pending.argmax(axis=1) == 0):
+            self._phrases.append(self._recognizer.phrase(self._pending[done:end], begin + done))
+            done = end
+        self._pending = self._pending[done:]
 
     def _open_rows(self) -> LogProbs:
         return self._rows(self._closed, self._base + -(-len(self._heard) // STRIDE))
@@ -196,11 +239,6 @@ class RecognizerStream:
         if last <= first:
             return np.zeros((0, self._recognizer.alphabet.size), np.float32)
         return self._recognizer.steps(self._heard, first - self._base, last - self._base)
-
-    def _read(self, open_rows: LogProbs, *, final: bool) -> Transcript:
-        begin = self._closed - len(self._pending)
-        rows = np.concatenate([self._pending, open_rows])
-        return transcript_of([*self._letters, *greedy(rows, self._recognizer.alphabet, begin)], final=final)
 
 
 class RecognizerEngine:

@@ -71,13 +71,15 @@ _WITHOUT_STOP = re.compile(r"\b(" + "|".join(sorted(_ALWAYS_SHORT)) + r")\b", re
 _SAINT = re.compile(r"\b[Ss]t\.? (?=[A-Z])")
 _STREET = re.compile(r"(?<=[a-z] )[Ss]t\b\.?")
 _NUMBER_SIGN = re.compile(r"\b[Nn]o\. ?(?=\d)|№ ?")
-_LINK = re.compile(r"\b(?:https?://)?((?:[\w-]+\.)+(?:com|org|net|io|edu|gov|uk|de|eu|dev|ai)\b)(/\S*)?", re.IGNORECASE)
-_ADDRESS = re.compile(r"\b([\w.+-]+)@((?:[\w-]+\.)+[a-z]{2,})\b", re.IGNORECASE)
+_LINK = re.compile(
+    r"\b(?:https?://)?((?:[\w-]{1,63}\.){1,6}(?:com|org|net|io|edu|gov|uk|de|eu|dev|ai)\b)(/\S{0,2000})?", re.IGNORECASE
+)
+_ADDRESS = re.compile(r"\b([\w.+-]{1,64})@((?:[\w-]{1,63}\.){1,6}[a-z]{2,24})\b", re.IGNORECASE)
 _MIXED = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z](?!\w))|(?<=\d)(?=[A-Z])")
 _TOUCHING = re.compile(r"(?<![\w$€£¥.,:])(?=[^\W\d]*\d)(?=\d*[^\W\d])\w+")
 _WITH_UNIT = re.compile(r"\d+[a-zA-Z]{0,3}[a-zC-FH-JL-Z]")
 _CAPITALS = re.compile(r"(?<![\w'])[A-Z]{2,6}(?=s?\b)(?!')")
-_DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")
+_DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,12}")
 _TRIPLED = re.compile(r"([a-zA-Z])\1{2,}")
 _STOPS = re.compile(r"[.?!,;:()\[\]{}\"\n–|]+|(?<=\s)-(?=\s)")
 _WORD = re.compile(r"[a-z](?:[a-z']*[a-z])?")
@@ -183,22 +185,25 @@ def _sign(stop: str) -> str:
 
 def _words_of(text: str) -> list[str]:
     words = _WORD.findall(text.lower())
-    return [word[n : n + MAX_WORD] for word in words for n in range(0, len(word), MAX_WORD)]
+    pieces = (word[n : n + MAX_WORD] for word in words for n in range(0, len(word), MAX_WORD))
+    return [piece for piece in pieces if piece.strip("'")]
 
 
 def _cut(words: list[str], end: str) -> Iterator[Clause]:
     """Long clauses in pieces, before a small word where there is one in the second half of the piece."""
+    start = 0
     while True:
-        letters, most = 0, 0
-        while most < min(len(words), MAX_WORDS) and letters <= MAX_LETTERS:
+        letters, most = 0, start
+        while most < min(len(words), start + MAX_WORDS) and letters <= MAX_LETTERS:
             letters += len(words[most])
             most += 1
         if most >= len(words):
-            yield Clause(tuple(words), end)
+            yield Clause(tuple(words[start:]), end)
             return
-        place = next((n for n in range(most, most // 2, -1) if n < len(words) and words[n] in _BREAK_BEFORE), most)
-        yield Clause(tuple(words[:place]), ",")
-        words = words[place:]
+        middle = (start + most) // 2
+        place = next((n for n in range(most, middle, -1) if words[n] in _BREAK_BEFORE), most)
+        yield Clause(tuple(words[start:place]), ",")
+        start = place
 
 
 def spoken_words(text: str) -> list[str]:

@@ -19,6 +19,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal
 
 from scipy.special import betainc, betaln
@@ -39,6 +40,7 @@ LEAST_SHARE: Final = 0.05
 _VERSION: Final = 1
 
 
+@lru_cache(maxsize=4096)
 def upper_bound(wrong: int, total: int, alpha: float = ALPHA) -> float:
     """Largest rate of wrong answers, 0..1, not yet excluded after `wrong` of `total`; 1 while nothing is known."""
     if not 0 <= wrong <= total:

@@ -22,12 +22,14 @@ Flags = npt.NDArray[np.bool_]
 
 LAG: Final = 4
 """Frames between the two differences: 64 ms, about half a phone."""
-KEPT: Final = 18
+KEPT: Final = 14
 """Bits of 32 that a frame's mask trusts: those of largest magnitude."""
 ACTIVE_DB: Final = 30.0
 """A frame is speech when within this of the loudest frame."""
+STRONG_DB: Final = 20.0
+"""A frame is strong when within this of the loudest: it outlives noise, so its bits must agree."""
 LOUD_DB: Final = 12.0
-"""A frame is strong when within this of the loudest: what a match must explain, in the query, whatever the noise."""
+"""A frame is loud when within this of the loudest: speech, whatever the noise, that a match has to explain."""
 MIN_ACTIVE_S: Final = 0.3
 """Less speech than this is matched exactly only."""
 MAX_S: Final = 30.0
@@ -46,11 +48,9 @@ class Fingerprint:
     bits: Words
     """uint32 [frames]: bit b is the sign of difference b."""
     mask: Words
-    """uint32 [frames]: the 18 bits of each frame that stood furthest from zero."""
-    active: Flags
-    """bool [frames]: within 30 dB of the loudest frame."""
-    loud: Flags
-    """bool [frames]: within 12 dB of the loudest frame."""
+    """uint32 [frames]: the 14 bits of each frame that stood furthest from zero."""
+    level: npt.NDArray[np.uint8]
+    """uint8 [frames]: 0 silence, 1 active (within 30 dB of the loudest frame), 2 strong (20 dB), 3 loud (12 dB)."""
     seconds: float
     between: tuple[Words, Words] | None = None
     """`bits` and `mask` of the same recording half a frame later: only in what was heard just now, never stored.
@@ -59,14 +59,26 @@ class Fingerprint:
     def __len__(self) -> int:
         return len(self.bits)
 
+    @property
+    def active(self) -> Flags:
+        return self.level >= 1
+
+    @property
+    def strong(self) -> Flags:
+        return self.level >= 2
+
+    @property
+    def loud(self) -> Flags:
+        return self.level >= 3
+
     def to_bytes(self) -> bytes:
         return b"".join(
             (
                 _HEADER.pack(_VERSION, len(self.bits), self.seconds),
                 self.bits.astype("<u4").tobytes(),
                 self.mask.astype("<u4").tobytes(),
-                np.packbits(self.active).tobytes(),
-                np.packbits(self.loud).tobytes(),
+                np.packbits(self.level & 1).tobytes(),
+                np.packbits(self.level >> 1).tobytes(),
             )
         )
 
@@ -81,8 +93,8 @@ class Fingerprint:
             raise ValueError(f"fingerprint: version {version}, {frames} frames in {len(data)} bytes")
         words = np.frombuffer(data, "<u4", 2 * frames, _HEADER.size).astype(np.uint32)
         flags = np.frombuffer(data, np.uint8, 2 * flag_bytes, _HEADER.size + 8 * frames)
-        active, loud = (np.unpackbits(part, count=frames).astype(bool) for part in np.split(flags, 2))
-        return cls(words[:frames], words[frames:], active, loud, float(seconds))
+        low, high = (np.unpackbits(part, count=frames) for part in np.split(flags, 2))
+        return cls(words[:frames], words[frames:], (low | (high << 1)).astype(np.uint8), float(seconds))
 
 
 def fingerprint(samples: Samples) -> Fingerprint | None:
@@ -102,15 +114,16 @@ def from_energies(energies: Samples, energies_between: Samples, seconds: float) 
     """The fingerprint of band energies (float32 [frames, 33], linear power), on the grid and half a frame later."""
     loudness = energies.sum(axis=1)
     peak = float(loudness.max(initial=0.0))
-    active = loudness > peak * 10 ** (-ACTIVE_DB / 10)
-    if np.count_nonzero(active) * HOP_S < MIN_ACTIVE_S:
+    level = np.zeros(len(loudness), np.uint8)
+    for db in (ACTIVE_DB, STRONG_DB, LOUD_DB):
+        level += loudness > peak * 10 ** (-db / 10)
+    if np.count_nonzero(level) * HOP_S < MIN_ACTIVE_S:
         return None
     bits, mask = signs(energies)
     return Fingerprint(
         bits=bits,
         mask=mask,
-        active=active,
-        loud=loudness > peak * 10 ** (-LOUD_DB / 10),
+        level=level,
         seconds=seconds,
         between=signs(energies_between),
     )

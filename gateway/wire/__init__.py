@@ -16,6 +16,7 @@ from gateway.wire.requests import (
 )
 from gateway.wire.responses import (
     Status,
+    age_suffix,
     audio_frames,
     info_suffix,
     recognize_frame,
@@ -48,6 +49,7 @@ __all__ = [
     "MelCollector",
     "Mode",
     "Status",
+    "age_suffix",
     "audio_collector",
     "audio_frames",
     "completed",

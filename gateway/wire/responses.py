@@ -164,6 +164,14 @@ def info_suffix(
     return pb.RecognizeResponse(cache_info=info).SerializeToString()
 
 
+def age_suffix(age_s: float) -> bytes:
+    """Field 15 with nothing but its age, to the millisecond: what changes from hit to hit.
+
+    An embedded message that comes twice is merged (protobuf encoding guide), so it completes an `info_suffix`.
+    """
+    return pb.RecognizeResponse(cache_info=pb.CacheInfo(age=_duration(age_s))).SerializeToString()
+
+
 _INFO: Final = pb.CacheInfo
 _PROTO_STATUSES: Final = dict(
     zip(Status, (_INFO.HIT_EXACT, _INFO.HIT_FUZZY, _INFO.MISS, _INFO.COALESCED, _INFO.BYPASS), strict=True)

@@ -205,7 +205,8 @@ class Speaking(nn.Module):
         shift, span, rate, gain, tilt = self.moods[mood].unbind(dim=1)
         hidden, lasting = model.encode(symbols, voice, torch.ones_like(symbols).float().unsqueeze(-1))
         exact = (torch.exp(lasting) - 1.0).clamp(0.6, float(MAX_FRAMES)) / (rate * speed).unsqueeze(1)
-        ends = torch.floor(torch.cumsum(exact, dim=1) + 0.5).long()
+        # Not quite half: the shortest phones would fall on ties, which runtimes round either way.
+        ends = torch.floor(torch.cumsum(exact, dim=1) + 0.493).long()
         frames = ends - functional.pad(ends[:, :-1], (1, 0))
         total = ends[0, -1]
         spread = model.stretch(hidden, frames, total + total % 2)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import signal
 
-from models.recognizer import BANDS, MARGIN, N_FFT, filterbank, log_bands, power_frames
+from models.hearing import BANDS, MARGIN, N_FFT, filterbank, log_bands, power_frames
 from models.utterance import RECOGNIZER_RATE, Samples
 
 

@@ -25,13 +25,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.ctc import Alphabet
-from models.recognizer import CENTRE, FLOOR, SPREAD, STRIDE
+from models.hearing import SILENCE, STRIDE
 from models.training.augment import Chances, hear
-from models.training.recognizer_data import Clip, Pool, drop_dev_texts, load_corpus, load_real, make_extra
+from models.training.recognizer_data import (
+    Clip,
+    Pool,
+    count_words,
+    drop_dev_texts,
+    load_corpus,
+    load_real,
+    make_extra,
+    phrases,
+)
 from models.training.recognizer_net import LETTERS, Network, export
 from models.utterance import RECOGNIZER_RATE, Samples
 
-SILENCE = (math.log(FLOOR) - CENTRE) / SPREAD
 EDGE = 24
 """Silent feature frames around every training example, as at run time."""
 LICENCE = "Apache-2.0"
@@ -312,7 +320,7 @@ def main(argv: list[str]) -> None:
         shares = {"teacher": 0.3, "extra": 0.17, "command": 0.26, "own": 0.25, "noise": 0.02}
     network = train(pool, options, shares)
     manifest = {"name": "refrain-recognizer-en", "family": "recognizer", "licence": LICENCE}
-    print("sha256", export(network, options.out, manifest))
+    print("sha256", export(network, options.out, manifest, count_words(pool, phrases(options.speech / "text"))))
     from models.training.recognizer_report import report
 
     print(json.dumps(report(options.out, pool, options.seed), indent=1))

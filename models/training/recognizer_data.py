@@ -25,6 +25,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from models.bigrams import Bigrams
 from models.utterance import RECOGNIZER_RATE
 
 Pcm = npt.NDArray[np.int16]
@@ -233,6 +234,14 @@ def script(texts: list[str], commands: Iterable[str], rng: random.Random) -> Ite
         else:
             text = " ".join(rng.choice(words) for _ in range(rng.randint(1, 7)))
         yield text, "dev" if share(text) < 0.02 and " " in text else "train"
+
+
+def count_words(pool: Pool, texts: Iterable[str]) -> Bigrams:
+    """Words and pairs of distinct training sentences: what the pool says and `texts`, none of them measured."""
+    measured = {clip.text for clip in pool.clips if clip.split == "dev" and clip.source in ("teacher", "extra")}
+    trained = (clip.text for clip in pool.clips if clip.split == "train" and clip.source == "teacher")
+    commands = (clip.text for clip in pool.clips if clip.source == "command" and clip.split == "train")
+    return Bigrams.count([text for text in dict.fromkeys([*trained, *commands, *texts]) if text not in measured])
 
 
 def make_extra(out: Path, speech: Path, hours: float, seed: int) -> None:

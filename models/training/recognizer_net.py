@@ -17,11 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.recognizer import BANDS, STRIDE
+from models.bigrams import Bigrams
+from models.hearing import BANDS, STRIDE
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 WIDTH = 256
 KERNEL = 7
+SEARCH = {"beam": 12, "word_weight": 0.5, "word_bonus": 1.0}
+"""Width of the search, weight of the word counts and bonus per word, as measured best on dev sentences."""
 DILATIONS = (1, 1, 1, 1, 2, 1, 2, 1, 2, 1)
 
 
@@ -72,15 +75,18 @@ def context_frames(dilations: tuple[int, ...] = DILATIONS) -> int:
     return STRIDE * steps
 
 
-def export(network: Network, folder: Path, manifest: dict[str, str]) -> str:
-    """Writes model.onnx (weights stored in half precision, computed in single) and model.toml; returns the sha256."""
+def export(network: Network, folder: Path, manifest: dict[str, str], words: Bigrams) -> str:
+    """Writes model.onnx (weights stored in half precision, computed in single), words.txt.gz and model.toml.
+
+    Returns the sha256 of model.onnx.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
     buffer = io.BytesIO()
     torch.onnx.export(
         network,
         (torch.zeros(2, 400, BANDS),),
-        buffer,
+        buffer,  # type: ignore[arg-type]
         input_names=["features"],
         output_names=["log_probs"],
         dynamic_axes={"features": {0: "batch", 1: "frames"}, "log_probs": {0: "batch", 1: "steps"}},
@@ -93,6 +99,9 @@ def export(network: Network, folder: Path, manifest: dict[str, str]) -> str:
     lines = [f'{key} = "{value}"' for key, value in {**manifest, "sha256": digest}.items()]
     lines += ["", "[options]", f'letters = "{LETTERS}"', f"bands = {BANDS}", f"stride = {STRIDE}"]
     lines += [f"context = {context_frames()}"]
+    words.save(folder / "words.txt.gz")
+    lines += [f'words_sha256 = "{hashlib.sha256((folder / "words.txt.gz").read_bytes()).hexdigest()}"']
+    lines += [f"{key} = {value}" for key, value in SEARCH.items()]
     (folder / "model.toml").write_text("\n".join(lines) + "\n", "utf-8")
     return digest
 

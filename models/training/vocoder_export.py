@@ -1,13 +1,11 @@
 """Writes the vocoder as one ONNX graph of plain operators, and the model folder around it.
 
-onnxruntime's own DFT operators are missing on CUDA and slow elsewhere, so both transforms are matrix products; their
-matrices are worked out from a cosine table inside the graph, which the runtime folds when it loads the file.
+The arithmetic is that of `vocoder_net`, in real numbers: ONNX has no complex ones.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.mel import N_FFT
+from models.training.vocoder_dft import Transform
 from models.training.vocoder_net import (
     BINS,
     EDGE,
@@ -57,18 +56,19 @@ class Graph(nn.Module):
 
     noise_real: torch.Tensor
     noise_imaginary: torch.Tensor
-    steps: torch.Tensor
-    cosines: torch.Tensor
+    doubled: torch.Tensor
 
-    def __init__(self, net: VocoderNet) -> None:
+    def __init__(self, net: VocoderNet, refinements: int = REFINEMENTS) -> None:
         super().__init__()
         self.net = net
+        self.transform = Transform()
+        self.refinements = refinements
         table = noise_table(net.window)
         self.register_buffer("noise_real", table.real.contiguous())
         self.register_buffer("noise_imaginary", table.imag.contiguous())
-        # Buffers, or the exporter would work the matrices out itself and write 8 MB of them into the file.
-        self.register_buffer("steps", torch.arange(N_FFT))
-        self.register_buffer("cosines", torch.cos(torch.arange(N_FFT).double() * (2 * math.pi / N_FFT)).float())
+        doubled = torch.full((BINS,), 2.0)
+        doubled[0] = doubled[-1] = 1.0
+        self.register_buffer("doubled", doubled)
 
     def forward(
         self, mel: torch.Tensor, phase: torch.Tensor, anchor: torch.Tensor, position: torch.Tensor
@@ -82,40 +82,35 @@ class Graph(nn.Module):
         phases = passed - passed.index_select(1, anchor + EDGE + SOURCE_EDGE) + phase[:, None]
         phases = phases - torch.floor(phases)
         rows = pulses(f0, phases[:, :-1].float(), climb)
-        cosine, sine, window = self._turns()
-        frames = framed(rows) * (window * PULSE_SCALE)
-        real, imaginary = frames @ cosine.t(), -(frames @ sine.t())
-        turn_cosine, turn_sine = filters.harmonic * torch.cos(filters.turn), filters.harmonic * torch.sin(filters.turn)
+        real, imaginary = self.transform(framed(rows) * (self.net.window * PULSE_SCALE))
+        turn_real, turn_imaginary = filters.harmonic * filters.turn.cos(), filters.harmonic * filters.turn.sin()
         count = torch.arange(mel.shape[2], device=mel.device)
         at = torch.remainder(count + position - EDGE + NOISE_FRAMES, NOISE_FRAMES)
-        doubled = self._doubled()
-        out_real = real * turn_cosine - imaginary * turn_sine + filters.noise * self.noise_real[at]
-        out_imaginary = real * turn_sine + imaginary * turn_cosine + filters.noise * self.noise_imaginary[at]
-        wave = overlap_add(((out_real * doubled) @ cosine - (out_imaginary * doubled) @ sine) * (window / N_FFT))
+        wave = self._wave(
+            real * turn_real - imaginary * turn_imaginary + filters.noise * self.noise_real[at],
+            real * turn_imaginary + imaginary * turn_real + filters.noise * self.noise_imaginary[at],
+        )
+        wave = self._refine(wave, mel)
+        # The first mel frame's window starts 384 samples before the wave, and EDGE frames lie before that.
+        skipped = EDGE * MEL_HOP + (N_FFT - MEL_HOP) // 2
+        return wave.flatten(1)[:, skipped:-skipped], phases[:, EDGE + SOURCE_EDGE : -(EDGE + SOURCE_EDGE)]
+
+    def _wave(self, real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
+        """As `vocoder_net.to_wave`, in rows: [B, L, 513] twice to [B, L + 3, 256]."""
+        frames = self.transform.inverse(real * self.doubled, imaginary * self.doubled)
+        return overlap_add(frames * self.net.window)
+
+    def _refine(self, wave: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
+        """As `vocoder_net.refine`, on rows."""
         before: tuple[torch.Tensor, torch.Tensor] | None = None
-        for _ in range(REFINEMENTS):
-            frames = framed(wave.reshape(wave.shape[0], -1, MEL_HOP)) * window
-            real, imaginary = frames @ cosine.t(), -(frames @ sine.t())
+        for _ in range(self.refinements):
+            real, imaginary = self.transform(framed(wave) * self.net.window)
             last, before = before, (real, imaginary)
             if last is not None:
                 real, imaginary = real + MOMENTUM * (real - last[0]), imaginary + MOMENTUM * (imaginary - last[1])
-            magnitude = torch.sqrt(real * real + imaginary * imaginary + 1e-9)
-            gain = self.net.correction(magnitude, mel) * doubled
-            wave = overlap_add(((real * gain) @ cosine - (imaginary * gain) @ sine) * (window / N_FFT))
-        # The first mel frame's window starts 384 samples before the wave, and EDGE frames lie before that.
-        skipped = EDGE * MEL_HOP + (N_FFT - MEL_HOP) // 2
-        return wave[:, skipped:-skipped], phases[:, EDGE + SOURCE_EDGE : -(EDGE + SOURCE_EDGE)]
-
-    def _turns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Cosines and sines [513, 1024] of the transform, and the Hann window [1024], out of one table."""
-        turn = torch.remainder(self.steps[:BINS, None] * self.steps[None, :], N_FFT)
-        quarter_back = torch.remainder(turn + 3 * N_FFT // 4, N_FFT)
-        return self.cosines[turn], self.cosines[quarter_back], 0.5 - 0.5 * self.cosines
-
-    def _doubled(self) -> torch.Tensor:
-        """How often each bin of a real signal's half spectrum counts: 2, but for the first and last."""
-        k = self.steps[:BINS]
-        return 2.0 - (k == 0).float() - (k == BINS - 1).float()
+            gain = self.net.correction(torch.sqrt(real * real + imaginary * imaginary + 1e-9), mel)
+            wave = self._wave(real * gain, imaginary * gain)
+        return wave
 
 
 def _median(f0: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,8 @@ class Server:
         if binary is None:
             pytest.skip("no redis-server on PATH")
         settings = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
-        settings += ["--dir", str(self.folder), "--maxmemory-policy", "volatile-lfu", *options]
+        settings += ["--dir", str(self.folder), "--maxmemory-policy", "volatile-lfu", "--lfu-decay-time", "0"]
+        settings += options
         launch = [sys.executable, "-ISc", _LAUNCH, str(os.getpid())] if sys.platform == "linux" else []
         self._command = [*launch, binary, *settings]
         self.client = redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))

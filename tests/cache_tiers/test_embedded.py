@@ -85,6 +85,24 @@ async def test_data_survives_a_kill_of_the_server_which_is_started_again(tmp_pat
         assert server.restarts == 1
 
 
+async def test_a_start_that_does_not_wait_for_the_data_returns_while_it_is_loaded(tmp_path: Path) -> None:
+    async with running(tmp_path) as (_, client):
+        client.eval("for i = 1, 100000 do redis.call('SET', 'k' .. i, i) end", 0)
+    server = EmbeddedRedis(tmp_path, SIZE)
+    await server.start(wait_for_data=False)
+    try:
+        with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0)) as client:
+
+            def loaded() -> bool:
+                with contextlib.suppress(redis.exceptions.BusyLoadingError):
+                    return client.get("k100000") == b"100000"
+                return False
+
+            await until(loaded)
+    finally:
+        await server.stop()
+
+
 async def test_stop_leaves_no_process_and_may_be_called_twice(tmp_path: Path) -> None:
     server = EmbeddedRedis(tmp_path, SIZE)
     await server.start()

@@ -79,7 +79,7 @@ def test_names_in_redis_give_the_key_back(tenant: str, digest: bytes) -> None:
     names, named = Names("p:1"), CacheKey(tenant, digest)
     assert names.key_of(names.value(named).encode()) == named
     assert names.key_of(names.record(named).encode()) == named
-    assert names.key_of_member(names.member(named).encode()) == named
+    assert names.key_of_member(names.member(named)) == named
 
 
 def test_names_that_are_not_ours_are_no_keys() -> None:
@@ -511,10 +511,30 @@ async def test_a_server_restarted_empty_is_used_again(own_server: Server, make_g
 
 
 async def test_many_gets_at_once_share_the_connections(make_gateway: MakeGateway) -> None:
-    tier = (await make_gateway()).tier
-    await tier.put(key(1), ENTRY)
-    found = await asyncio.gather(*(tier.get(key(n % 2)) for n in range(500)))
+    gateway = await make_gateway()
+    await gateway.tier.put(key(1), ENTRY)
+    before = gateway.link.stats.calls
+    found = await asyncio.gather(*(gateway.tier.get(key(n % 2)) for n in range(500)))
     assert [entry is not None for entry in found] == [False, True] * 250
+    assert gateway.link.stats.calls - before < 50
+
+
+async def test_gets_that_wait_for_each_other_fail_and_are_cancelled_each_for_itself(
+    own_server: Server, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway(on=own_server, failures=1000)
+    await gateway.tier.put(key(1), ENTRY)
+    with own_server.paused():
+        gets = [asyncio.create_task(gateway.tier.get(key(1))) for _ in range(40)]
+        await asyncio.sleep(0)
+        for get in gets[::2]:
+            get.cancel()
+        await asyncio.gather(*gets[::2], return_exceptions=True)
+    assert await asyncio.gather(*gets[1::2]) == [ENTRY] * 20
+    assert all(get.cancelled() for get in gets[::2])
+    own_server.kill()
+    assert await asyncio.gather(*(gateway.tier.get(key(1)) for _ in range(40))) == [None] * 40
+    assert gateway.tier.stats.unavailable == 40
 
 
 async def test_a_cancelled_get_leaves_the_connection_in_order(make_gateway: MakeGateway) -> None:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from models.ctc import Alphabet, beam_search, greedy, score, words_of
+from models.ctc import Alphabet, align, beam_search, greedy, score, words_of
 
 ALPHABET = Alphabet("ab ")
 
@@ -81,7 +81,7 @@ def test_a_word_score_decides_between_words_that_sound_alike() -> None:
     columns = np.array([[0.05, 0.5, 0.43, 0.02], [0.9, 0.03, 0.03, 0.04], [0.05, 0.02, 0.03, 0.9]], np.float32)
     log_probs = np.log(columns)
     assert beam_search(log_probs, ALPHABET)[0][0] == "a "
-    assert beam_search(log_probs, ALPHABET, word_score=lambda word: 0.0 if word == "b" else -3.0)[0][0] == "b "
+    assert beam_search(log_probs, ALPHABET, word_score=lambda _, word: 0.0 if word == "b" else -3.0)[0][0] == "b "
 
 
 def test_greedy_merges_repeats_and_gives_places() -> None:
@@ -105,3 +105,25 @@ def test_nothing_heard_is_nothing_said() -> None:
     assert greedy(nothing, ALPHABET) == []
     assert beam_search(nothing, ALPHABET) == [("", 0.0)]
     assert words_of([]) == []
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "aa", "b a", "abab"])
+def test_an_alignment_is_the_likeliest_of_all_paths_that_spell_the_text(text: str) -> None:
+    log_probs = random_log_probs(6, ALPHABET.size, 8)
+    paths = [p for p in itertools.product(range(ALPHABET.size), repeat=6) if spelled(p, ALPHABET) == text]
+    best = max(paths, key=lambda path: sum(float(log_probs[t, column]) for t, column in enumerate(path)))
+    runs = [(column, [t for t, _ in run]) for column, run in itertools.groupby(enumerate(best), lambda item: item[1])]
+    places = [(ALPHABET.letters[c - 1], frames[0], frames[-1] + 1) for c, frames in runs if c != 0]
+    found = align(log_probs, text, ALPHABET, first_frame=10)
+    assert [(letter.text, letter.start - 10, letter.end - 10) for letter in found] == places
+    assert all(
+        letter.log_prob == log_probs[letter.start - 10 : letter.end - 10].max(axis=0)[ALPHABET.encode(letter.text)[0]]
+        for letter in found
+    )
+
+
+def test_nothing_and_too_much_cannot_be_aligned() -> None:
+    log_probs = random_log_probs(3, ALPHABET.size, 8)
+    assert align(log_probs, "", ALPHABET) == []
+    assert align(log_probs, "aabb", ALPHABET) == []
+    assert align(log_probs[:0], "a", ALPHABET) == []

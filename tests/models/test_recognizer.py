@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from models import hearing
 from models import recognizer as module
 from models.engine import EngineError
+from models.hearing import features
 from models.onnx import ModelFileError
-from models.recognizer import Recognizer, RecognizerEngine, RecognizerStream, features
+from models.recognizer import Recognizer, RecognizerEngine, RecognizerStream, phrase_ends
 from models.utterance import Text, Transcript, Utterance, Waveform
 
 FOLDER = Path(module.__file__).parent / "embedded" / "recognizer"
@@ -59,11 +61,11 @@ def engine(recognizer: Recognizer) -> Iterator[RecognizerEngine]:
 
 
 def test_features_are_one_frame_each_ten_milliseconds() -> None:
-    assert features(np.zeros(159, np.float32)).shape == (0, module.BANDS)
+    assert features(np.zeros(159, np.float32)).shape == (0, hearing.BANDS)
     silence = features(np.zeros(16000, np.float32))
-    assert silence.shape == (100, module.BANDS)
-    assert np.allclose(silence, module.SILENCE)
-    assert features(np.zeros(16159, np.float32)).shape == (100, module.BANDS)
+    assert silence.shape == (100, hearing.BANDS)
+    assert np.allclose(silence, hearing.SILENCE)
+    assert features(np.zeros(16159, np.float32)).shape == (100, hearing.BANDS)
 
 
 def test_a_louder_tone_is_heard_louder_in_its_band() -> None:
@@ -71,9 +73,9 @@ def test_a_louder_tone_is_heard_louder_in_its_band() -> None:
     quiet = features((0.01 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32))[50]
     loud = features((0.1 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32))[50]
     band = int(loud.argmax())
-    centres = module.filterbank() @ np.linspace(0, 8000, 257) / module.filterbank().sum(axis=1)
+    centres = hearing.filterbank() @ np.linspace(0, 8000, 257) / hearing.filterbank().sum(axis=1)
     assert centres[band] == pytest.approx(1000, abs=60)
-    assert (loud[band] - quiet[band]) * module.SPREAD == pytest.approx(np.log(100), abs=0.01)
+    assert (loud[band] - quiet[band]) * hearing.SPREAD == pytest.approx(np.log(100), abs=0.01)
 
 
 def test_a_sentence_is_understood(recognizer: Recognizer, speech: np.ndarray) -> None:
@@ -84,7 +86,7 @@ def test_a_sentence_is_understood(recognizer: Recognizer, speech: np.ndarray) ->
     assert [word.text for word in heard.words] == SENTENCE.split()
     ends = [0.0]
     for word in heard.words:
-        assert ends[-1] <= word.start < word.end <= len(speech) / 16000 + module.STEP_SECONDS
+        assert ends[-1] <= word.start < word.end <= len(speech) / 16000 + hearing.STEP_SECONDS
         ends.append(word.end)
 
 
@@ -117,10 +119,10 @@ def test_windows_give_what_one_pass_gives(
 
 def test_what_is_far_away_changes_nothing(recognizer: Recognizer, mixture: np.ndarray) -> None:
     """The manifest's `context` covers the network's receptive field: streams and windows rely on it."""
-    reach = recognizer.context * module.HOP + module.WINDOW
+    reach = recognizer.context * hearing.HOP + hearing.WINDOW
     alone = recognizer.log_probs(mixture[: 16000 * 8])
     joined = recognizer.log_probs(mixture[: 16000 * 14])
-    sure = (16000 * 8 - reach) // module.STEP
+    sure = (16000 * 8 - reach) // hearing.STEP
     assert np.allclose(alone[:sure], joined[:sure], atol=1e-3)
 
 
@@ -143,15 +145,42 @@ def test_a_stream_ends_as_the_whole(
     ]
 
 
-def test_words_heard_long_ago_never_change(recognizer: Recognizer, speech: np.ndarray) -> None:
-    samples = np.concatenate([speech] * 3)
+def test_phrases_before_a_pause_are_settled(recognizer: Recognizer, speech: np.ndarray) -> None:
+    pause = np.zeros(16000, np.float32)
+    samples = np.concatenate([speech, pause, speech, pause, speech])
     final = recognizer.transcribe(samples)
     stream = RecognizerStream(recognizer)
-    settled = recognizer.context / 100 + 0.5
+    settled = (len(speech) + len(pause)) / 16000 + recognizer.context / 100 + 0.1
     for start in range(0, len(samples), 3200):
         interim = stream.accept(samples[start : start + 3200])
-        old = (start + 3200) / 16000 - settled
-        assert [w.text for w in interim.words if w.end < old] == [w.text for w in final.words if w.end < old]
+        if (start + 3200) / 16000 > settled:
+            first = [word for word in final.words if word.end < len(speech) / 16000 + 0.2]
+            assert [word.text for word in interim.words[: len(first)]] == [word.text for word in first]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_phrases_end_where_a_stream_would_end_them(seed: int) -> None:
+    """Cut at once or piece by piece, with what is left carried over: the same ends."""
+    rng = np.random.default_rng(seed)
+    blank = np.repeat(rng.random(120) < 0.5, rng.integers(1, 25, 120))
+    whole = phrase_ends(blank)
+    done, heard = 0, 0
+    pieces: list[int] = []
+    while heard < len(blank):
+        heard = min(len(blank), heard + int(rng.integers(1, 60)))
+        found = [done + end for end in phrase_ends(blank[done:heard])]
+        pieces += found
+        done = found[-1] if found else done
+    assert pieces == whole
+    assert all(blank[end] for end in whole)
+
+
+def test_endless_speech_is_cut() -> None:
+    blank = np.zeros(3000, bool)
+    blank[::50] = True
+    ends = phrase_ends(blank)
+    assert max(np.diff([0, *ends, 3000])) <= module.PHRASE_STEPS + 50
+    assert all(blank[end] for end in ends)
 
 
 async def test_the_engine_gives_one_final_transcript(engine: RecognizerEngine, speech: np.ndarray) -> None:

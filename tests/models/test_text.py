@@ -36,7 +36,7 @@ SAID = {
     "hello 😀 there": "hello there",
     "Noooooo": "noo",
     "٣ cats": "three cats",
-    "USB in NYC, STOP": "usb in n y c stop",
+    "STOP the XQJ in NASA": "stop the x q j in nasa",
 }
 
 
