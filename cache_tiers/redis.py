@@ -73,6 +73,8 @@ class RedisTier:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.stats = RedisStats()
+        self.used_bytes = 0
+        """Memory of the server when it was last asked."""
         self.filter = RotatingBloom(filter_capacity, filter_error_rate, forgets=False)
         """Of the digests of keys in Redis."""
         self._link = link
@@ -267,6 +269,12 @@ class RedisTier:
             return []
         return [self._events.command(REMOVED, pack_names((key, False) for key in keys))]
 
+    async def measure(self) -> None:
+        """Asks the server how much memory it uses, for `used_bytes`."""
+        with contextlib.suppress(Unavailable, KeyError, ValueError):
+            answer = await self._link.call("INFO", "memory", deadline=self._write_deadline)
+            self.used_bytes = int(answer["used_memory"] if isinstance(answer, dict) else _info(answer)["used_memory"])
+
     async def touch(self, keys: Sequence[CacheKey]) -> int:
         """Heat flows down (contract 2): tells Redis that these were used above. Returns how many it still had."""
         names, found = self._link.names, 0
@@ -284,3 +292,9 @@ class RedisTier:
         if self._events is not None and event.source != self._events.gateway:
             for key, _ in unpack_names(event.payload):
                 self.filter.add(key.digest)
+
+
+def _info(text: bytes | str) -> dict[str, str]:
+    """The fields of an INFO answer."""
+    lines = (text.decode() if isinstance(text, bytes) else text).splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -28,7 +28,7 @@ from cache_tiers.entry import CacheKey
 from cache_tiers.erasure import Gateways
 from cache_tiers.events import EventStream, RedisEpochs
 from cache_tiers.ledger import Ledger
-from cache_tiers.link import RedisLink
+from cache_tiers.link import RedisLink, Unavailable
 from cache_tiers.master_key import load_or_create_master_key
 from cache_tiers.memory import HostMemory
 from cache_tiers.policy.base import Policy
@@ -62,7 +62,7 @@ T = TypeVar("T")
 log = logging.getLogger("refrain.app")
 
 LANGUAGES = ("en-US",)
-HEAT_EVERY_S = 30.0
+HEAT_EVERY_S = 10.0
 """How often the keys hit in the device tier are touched in Redis, so that it does not forget the hottest."""
 HEAT_KEYS = 10_000
 
@@ -73,8 +73,6 @@ class Running:
 
     port: int
     http_port: int
-    rebuilt: asyncio.Task[int]
-    """Ends, with the number of recordings known, when fuzzy requests can be answered."""
     cache: ReadThrough
     tier: RedisTier
     recall: Recall
@@ -101,8 +99,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         keys = Keys(load_or_create_master_key(settings.keys.digest or settings.data_dir / "digest.key"))
         workers = settings.engines.workers or os.cpu_count() or 1
         codecs = _pool(stack, "codec", max(4, workers))
-        engines, url = await asyncio.gather(_engines(settings, stack, workers), _redis_url(settings, stack))
-        shared = _shared(settings, url, master)
+        engines, private = await asyncio.gather(_engines(settings, stack, workers), _private_redis(settings, stack))
+        shared = _shared(settings, private.url if private else settings.redis.url, master)
         stack.push_async_callback(shared.link.aclose)
 
         device_bytes = int(settings.device.size)
@@ -113,7 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs
         )
         stack.push_async_callback(cache.aclose)
-        recall = Recall(_policies(settings), RedisJournal(shared.tier, Ledger(shared.link)), epochs=shared.epochs)
+        recall = Recall(_policies(settings), RedisJournal(shared.tier, Ledger(shared.link), shared.events), epochs=shared.epochs)
         stack.push_async_callback(recall.close)
         observer = Observer(_trace(settings, keys, stack))
         tenants = Tenants(settings.tokens)
@@ -148,7 +146,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         servicer = Servicer(path, Streams(path, limits), admin, engines, tenants, observer, languages=LANGUAGES)
         redis_bytes = 0 if settings.redis.url else int(settings.redis.maxmemory)
         watch(observer, device, device_bytes, shared.tier, shared.link, redis_bytes, cache, slots, recall)
-        follow(shared.events, shared.gateways, shared.tier, cache, recall)
+        rebuild = _Repeated(recall.rebuild, "recall-rebuild")
+        stack.push_async_callback(rebuild.close)
+        follow(shared.events, shared.gateways, shared.tier, cache, recall, rebuild.ask)
+        if private is not None:
+            shared.gateways.on_erase(lambda tag: private.compact())
 
         await _join(shared, stack)
         server = GrpcServer(servicer.handlers(), int(settings.listen.max_message_bytes))
@@ -157,7 +159,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(http.close)
         port = await server.start(settings.listen.host, settings.listen.port)
         stack.push_async_callback(server.stop, settings.listen.grace)
-        rebuilt = _background(stack, recall.rebuild(), "recall-rebuild")
+        rebuild.ask()
         _background(stack, _heat(device, shared.tier), "heat")
         facts = {
             "grpc": f"{settings.listen.host}:{port}",
@@ -166,7 +168,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "start_s": round(time.monotonic() - begun, 3),
         }
         log.info("serving", extra={"fields": facts})
-        yield Running(port, http_port, rebuilt, cache, shared.tier, recall)
+        yield Running(port, http_port, cache, shared.tier, recall)
         log.info("draining")
 
 
@@ -191,13 +193,15 @@ async def _engines(settings: Settings, stack: contextlib.AsyncExitStack, workers
     return Engines(await asyncio.to_thread(load_engines, own.models_dir, own.providers, threads, pool))
 
 
-async def _redis_url(settings: Settings, stack: contextlib.AsyncExitStack) -> str:
+async def _private_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> EmbeddedRedis | None:
+    """A server of our own, unless the settings name one. It may still be loading its data when this returns: until it
+    has, its tier is a miss."""
     if settings.redis.url:
-        return settings.redis.url
+        return None
     private = EmbeddedRedis(settings.data_dir / "redis", int(settings.redis.maxmemory))
     stack.push_async_callback(private.stop)
-    await private.start()
-    return private.url
+    await private.start(wait_for_data=False)
+    return private
 
 
 def _shared(settings: Settings, url: str, master: bytes) -> Shared:
@@ -295,9 +299,40 @@ def _background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, T], 
     return task
 
 
+class _Repeated:
+    """Work that may be asked for while it runs, and is then done once more from the start."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, object]], name: str) -> None:
+        self._work, self._name = work, name
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def _run(self) -> None:
+        delay = 0.25
+        while True:
+            try:
+                await self._work()
+            except Unavailable as error:
+                log.warning("%s waits for Redis: %s", self._name, error)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 10.0)
+            else:
+                return
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
 async def _heat(device: DeviceTier, tier: RedisTier) -> None:
     """Heat flows down: keys hit in the device tier count as used in Redis too."""
     while True:
+        await tier.measure()
         await asyncio.sleep(HEAT_EVERY_S)
         keys = device.resident_keys(HEAT_KEYS)
         if keys:

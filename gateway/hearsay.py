@@ -6,16 +6,26 @@ stream rebuilds (cache_tiers.events calls the gap handlers).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cache_tiers.codec import unpack_names
 from cache_tiers.erasure import Gateways
-from cache_tiers.events import INSERTED, REMOVED, TENANT, Event, EventStream
+from cache_tiers.events import INSERTED, QUARANTINED, REMOVED, TENANT, Event, EventStream
 from cache_tiers.read_through import ReadThrough
 from cache_tiers.redis import RedisTier
+from gateway.journal import unpack_quarantine
 from gateway.recall import Recall
 
 
-def follow(events: EventStream, gateways: Gateways, tier: RedisTier, cache: ReadThrough, recall: Recall) -> None:
-    """Plugs the handlers in; before the stream is started."""
+def follow(
+    events: EventStream,
+    gateways: Gateways,
+    tier: RedisTier,
+    cache: ReadThrough,
+    recall: Recall,
+    rebuild: Callable[[], None],
+) -> None:
+    """Plugs the handlers in; before the stream is started. `rebuild` starts reading recall's index anew."""
 
     async def inserted(event: Event) -> None:
         if event.source == events.gateway:
@@ -39,6 +49,16 @@ def follow(events: EventStream, gateways: Gateways, tier: RedisTier, cache: Read
             cache.evict_local(tag)
             await recall.forget(tag)
 
+    def quarantined(event: Event) -> None:
+        if event.source != events.gateway:
+            recall.hear_quarantine(*unpack_quarantine(event.payload))
+
+    def gap() -> None:
+        recall.start_over()
+        rebuild()
+
+    events.on_gap(gap)
+    events.on(QUARANTINED, quarantined)
     events.on(INSERTED, inserted)
     events.on(REMOVED, removed)
     gateways.on_erase(erased)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from cache_tiers.entry import CacheKey, Entry
+from cache_tiers.events import QUARANTINED, EventStream
 from cache_tiers.ledger import Ledger
 from cache_tiers.link import Unavailable
 from cache_tiers.redis import RedisTier
@@ -18,8 +19,8 @@ log = logging.getLogger("refrain.recall")
 class RedisJournal:
     """What Redis can't take now is lost but for the process: a hint for records, a count that starts over for audits."""
 
-    def __init__(self, tier: RedisTier, ledger: Ledger) -> None:
-        self._tier, self._ledger = tier, ledger
+    def __init__(self, tier: RedisTier, ledger: Ledger, events: EventStream) -> None:
+        self._tier, self._ledger, self._events = tier, ledger, events
 
     def keep_record(self, key: CacheKey, entry: Entry, record: bytes) -> None:
         self._tier.put_behind(key, entry, record)
@@ -30,6 +31,12 @@ class RedisJournal:
         except Unavailable as error:
             log.warning("audit counts could not be kept: %s", error, extra={"fields": {"tenant": tenant}})
 
+    async def tell_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
+        try:
+            await self._events.publish(QUARANTINED, pack_quarantine(tenant, pair))
+        except Unavailable as error:
+            log.warning("other gateways could not be told of a quarantined pair: %s", error)
+
     def records(self) -> AsyncIterator[tuple[CacheKey, bytes]]:
         return self._tier.records()
 
@@ -39,3 +46,12 @@ class RedisJournal:
         except Unavailable as error:
             log.warning("audit counts could not be read: %s", error)
             return {}
+
+
+def pack_quarantine(tenant: str, pair: tuple[bytes, bytes]) -> bytes:
+    """The payload of a QUARANTINED event: two half digests of 16 bytes, then the tenant."""
+    return pair[0] + pair[1] + tenant.encode()
+
+
+def unpack_quarantine(payload: bytes) -> tuple[str, tuple[bytes, bytes]]:
+    return payload[32:].decode(), (payload[:16], payload[16:32])

@@ -21,7 +21,7 @@ from typing import Literal, Protocol, TypeVar
 from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.epochs import EpochBook, LocalEpochs
 from gateway import audio, wire
-from gateway.fingerprint.audit import Audit, upper_bound
+from gateway.fingerprint.audit import Audit, lower_bound
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.index import RecallIndex
 from gateway.stats import AuditCount
@@ -78,6 +78,10 @@ class Journal(Protocol):
         ...
 
     async def keep_state(self, tenant: str, audit: bytes) -> None: ...
+
+    async def tell_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
+        """Tells other gateways of a pair that is never to be matched again."""
+        ...
 
     def records(self) -> AsyncIterator[tuple[CacheKey, bytes]]: ...
 
@@ -180,8 +184,7 @@ class Recall:
         audit, limit = state.audit, state.policy.wrong_hit_limit
         if state.policy.require_proof:
             return audit.allowed(limit)
-        # The bounds mirror each other: at least this share is wrong, if at most that share is right.
-        return 1.0 - upper_bound(audit.right + audit.undecided, audit.audited) <= limit
+        return lower_bound(audit.wrong, audit.audited) <= limit
 
     # ------------------------------------------------------------------------------------------------ auditing
 
@@ -201,18 +204,29 @@ class Recall:
             right = None
         self.stats.audited += 1
         if right is False:
-            state.audit.quarantine(_pair(recalled.query, recalled.digest))
+            await self._quarantine(tenant, _pair(recalled.query, recalled.digest))
         else:
             state.audit.record("undecided" if right is None else "right")
-        await self._keep_state(tenant, state)
+            await self._keep_state(tenant, state)
 
     def report_wrong(self, tenant: str, query: bytes, digest: bytes) -> bool:
         """An operator or caller says that the pair is wrong: never matched again, and a failed audit. False if known."""
-        state = self._of(tenant)
-        if not state.audit.quarantine(_pair(query, digest)):
+        pair = _pair(query, digest)
+        if self._of(tenant).audit.is_quarantined(pair):
             return False
-        self._spawn(self._keep_state(tenant, state))
+        self._spawn(self._quarantine(tenant, pair))
         return True
+
+    async def _quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
+        state = self._of(tenant)
+        if state.audit.quarantine(pair):
+            await self._keep_state(tenant, state)
+            if self._journal is not None:
+                await self._journal.tell_quarantine(tenant, pair)
+
+    def hear_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
+        """Another gateway quarantined the pair; it has counted and kept it."""
+        self._of(tenant).audit.quarantined.add(pair)
 
     def audit_count(self, tenant: str) -> AuditCount:
         """What audits have found for the tenant."""
@@ -276,6 +290,12 @@ class Recall:
             state.index = fresh
 
     # ------------------------------------------------------------------------------------------------ start, end
+
+    def start_over(self) -> None:
+        """Forgets all recordings at once, and answers nothing until `rebuild` is done: a part of the story was missed."""
+        self.ready.clear()
+        for state in self._tenants.values():
+            state.index = RecallIndex()
 
     async def rebuild(self) -> int:
         """Reads all recordings back from the journal; fuzzy answers begin when it is done. Returns how many."""

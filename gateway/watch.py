@@ -36,6 +36,7 @@ def watch(
     def read_redis() -> TierReading:
         return TierReading(
             entries=len(redis.filter),
+            bytes=redis.used_bytes,
             capacity_bytes=redis_bytes,
             errors=link.stats.failures + link.stats.timeouts,
             breaker_open=link.breaker.open,

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, signal
+from scipy import fft
 
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, Samples
 
@@ -54,7 +54,7 @@ def frames_of(samples: Samples, n_fft: int, hop: int) -> Samples:
 @lru_cache(maxsize=8)
 def hann(n: int) -> Samples:
     """Periodic Hann window, float32 [n]."""
-    return np.asarray(signal.get_window("hann", n, fftbins=True), dtype=np.float32)
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
 
 
 def log_mel(samples: Samples) -> Samples:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
 
-from scipy.special import betainc, betaln
+from scipy.special import betainc, betaincc, betaln
 
 Judgement = Literal["right", "wrong", "undecided"]
 
@@ -64,6 +64,33 @@ def upper_bound(wrong: int, total: int, alpha: float = ALPHA) -> float:
         else:
             high = middle
     return high
+
+
+@lru_cache(maxsize=4096)
+def lower_bound(wrong: int, total: int, alpha: float = ALPHA) -> float:
+    """Smallest rate of wrong answers, 0..1, not yet excluded after `wrong` of `total`: the same gamble from the other
+    side, on rates above the one claimed, with a prior that expects no particular rate."""
+    if not 0 <= wrong <= total:
+        raise ValueError(f"{wrong} wrong of {total} audits")
+    if wrong == 0:
+        return 0.0
+    right = total - wrong
+    prior = (PRIOR_WRONG, PRIOR_WRONG)
+    a, b = PRIOR_WRONG + wrong, PRIOR_WRONG + right
+    evidence = float(betaln(a, b) - betaln(*prior))
+
+    def log_capital(rate: float) -> float:
+        above = [math.log(max(float(betaincc(*shape, rate)), 1e-300)) for shape in ((a, b), prior)]
+        return evidence + above[0] - above[1] - wrong * math.log(rate) - right * math.log1p(-rate)
+
+    low, high = 0.0, wrong / total
+    for _ in range(60):
+        middle = (low + high) / 2
+        if 0.0 < middle < 1.0 and log_capital(middle) >= -math.log(alpha):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @dataclass(slots=True)

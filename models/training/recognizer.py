@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -179,30 +178,36 @@ class Mixer:
         )
 
 
-def ahead(batches: Iterator[Batch], depth: int = 6) -> Iterator[Batch]:
-    """The same batches, made in a thread while the network works."""
-    line: queue.Queue[Batch | Exception] = queue.Queue(depth)
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made in a thread of its own while the network works on the one before.
 
-    def fill() -> None:
+    A new thread each time has the priority the process has by then; one long-lived thread was seen to starve.
+    """
+    made: list[Batch | Exception] = []
+
+    def make() -> None:
         try:
-            for batch in batches:
-                line.put(batch)
+            made.append(next(batches))
         except Exception as problem:
-            line.put(problem)
+            made.append(problem)
 
-    threading.Thread(target=fill, daemon=True).start()
+    worker = threading.Thread(target=make)
+    worker.start()
     while True:
-        item = line.get()
+        worker.join()
+        item = made.pop()
         if isinstance(item, Exception):
             raise item
+        worker = threading.Thread(target=make)
+        worker.start()
         yield item
 
 
-def rate_at(step: int, steps: int, peak: float, warm: int = 200) -> float:
-    """Linear warm-up, then cosine to a hundredth."""
+def rate_at(step: int, done: float, peak: float, warm: int = 200) -> float:
+    """Linear warm-up over the first steps, then cosine to a hundredth as `done` goes from 0 to 1."""
     if step < warm:
         return peak * (step + 1) / warm
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm)))))
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def train(pool: Pool, options: argparse.Namespace, shares: dict[str, float]) -> Network:
@@ -223,13 +228,16 @@ def train(pool: Pool, options: argparse.Namespace, shares: dict[str, float]) -> 
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
         print(f"resumed at step {step}", flush=True)
+    begun = step / max(1, options.steps)
     mixer = Mixer(pool, shares, options.batch_seconds, options.seed, options.easy_steps)
-    began, first, seconds, losses, kept = time.monotonic(), step, 0.0, [], time.monotonic()
+    began, seconds, losses, kept = time.monotonic(), 0.0, [], time.monotonic()
     for batch in ahead(mixer.batches(step)):
-        if step >= options.steps:
+        spent = time.monotonic() - began
+        done = max(step / max(1, options.steps), spent / 60 / options.minutes if options.minutes else 0.0)
+        if done >= 1.0:
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, options.steps, options.rate)
+            group["lr"] = rate_at(step, done, options.rate)
         network.train()
         with torch.autocast(device.type, torch.bfloat16) if options.bf16 else nullcontext():
             logits = network.logits(batch.features.to(device))
@@ -249,22 +257,20 @@ def train(pool: Pool, options: argparse.Namespace, shares: dict[str, float]) -> 
         losses.append(loss.item())
         seconds += batch.features.shape[0] * batch.features.shape[1] / 100
         if step % 50 == 0:
-            spent = time.monotonic() - began
             line = {
                 "step": step,
                 "loss": round(float(np.mean(losses)), 4),
                 "lr": round(optimizer.param_groups[0]["lr"], 6),
                 "audio_hours": round(seconds / 3600, 2),
                 "x_real_time": round(seconds / spent),
-                "eta_s": round((options.steps - step) * spent / (step - first)),
+                "eta_s": round((1 - done) * spent / max(done - begun, 1e-9)),
             }
             print(json.dumps(line), flush=True)
             losses.clear()
-        if time.monotonic() - kept > options.save_every or step >= options.steps:
+        if time.monotonic() - kept > options.save_every:
             kept = time.monotonic()
-            state = {"network": network.state_dict(), "averaged": averaged.state_dict(), "step": step}
-            torch.save({**state, "optimizer": optimizer.state_dict()}, saved.with_suffix(".new"))
-            saved.with_suffix(".new").replace(saved)
+            keep(saved, network, averaged, optimizer, step)
+    keep(saved, network, averaged, optimizer, step)
     averaged.eval()
     return averaged.cpu()
 
@@ -288,6 +294,13 @@ def gather(options: argparse.Namespace) -> Pool:
     return pool
 
 
+def keep(path: Path, network: Network, averaged: Network, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Writes the checkpoint whole or not at all."""
+    state = {"network": network.state_dict(), "averaged": averaged.state_dict(), "step": step}
+    torch.save({**state, "optimizer": optimizer.state_dict()}, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
 def main(argv: list[str]) -> None:
     """The command line; see --help."""
     parser = argparse.ArgumentParser(prog="models.training recognizer", description=__doc__)
@@ -298,6 +311,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("models/embedded/recognizer"))
     parser.add_argument("--extra", type=float, default=12.0, help="hours of extra phrases to have")
     parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="end after so long if that is sooner; not repeatable"
+    )
     parser.add_argument("--batch-seconds", type=float, default=40.0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--easy-steps", type=int, default=800, help="first steps, on short clean clips alone")

@@ -131,7 +131,7 @@ def _picture(waves: dict[str, Samples], path: Path) -> None:
         magnitude = np.abs(fft.rfft(frames_of(shown, N_FFT, 128) * hann(N_FFT), axis=1)).T
         decibel = 20 * np.log10(magnitude + 1e-4)
         extent = (0, len(shown) / MEL_RATE, 0, MEL_RATE / 2)
-        axis.imshow(decibel, origin="lower", aspect="auto", extent=extent, vmin=-60, vmax=40, cmap="magma")
+        axis.imshow(decibel, origin="lower", aspect="auto", extent=extent, vmin=-50, vmax=30, cmap="magma")
         axis.set_title(name)
     figure.tight_layout()
     figure.savefig(path, dpi=70)

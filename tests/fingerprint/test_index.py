@@ -35,7 +35,7 @@ def index(request: pytest.FixtureRequest) -> RecallIndex:
 
 def test_what_was_heard_is_recalled(index: RecallIndex) -> None:
     for seed in SEEDS:
-        found = index.lookup(of(seed, snr_db=25, late_s=0.1))
+        found = index.lookup(of(seed, snr_db=8, late_s=0.1))
         assert found is not None
         assert found.id == name(seed)
         assert found.offset_s == pytest.approx(0.1, abs=0.006)
@@ -47,7 +47,7 @@ def test_what_was_not_heard_is_not(index: RecallIndex) -> None:
 
 
 def test_candidates_come_likeliest_first(index: RecallIndex) -> None:
-    candidates = index.candidates(of(7, snr_db=20), 5)
+    candidates = index.candidates(of(7, snr_db=8), 5)
     assert candidates[0].id == name(7)
     assert len(candidates) <= 5
     votes = [candidate.votes for candidate in candidates]
@@ -102,7 +102,7 @@ def test_an_id_enrolled_again_is_replaced(index: RecallIndex) -> None:
 
 
 def test_accept_can_veto_and_min_similarity_can_only_tighten(index: RecallIndex) -> None:
-    query = of(5, snr_db=20)
+    query = of(5, snr_db=8)
     assert index.lookup(query, accept=lambda id: id != name(5)) is None
     assert index.lookup(query, min_similarity=0.0) is not None
     assert index.lookup(query, min_similarity=0.9999) is None
@@ -112,8 +112,8 @@ def test_growing_past_the_scan_changes_to_bands_and_keeps_everything() -> None:
     index = RecallIndex(100, flat_frames=1500)
     for seed in SEEDS:
         index.add(name(seed), of(seed), ("all",))
-    assert index.lookup(of(999)) is None
-    assert index.turned_away == 1, "strangers end at the Bloom filter"
+    assert all(index.lookup(of(seed)) is None for seed in range(900, 920))
+    assert index.turned_away > 0, "most strangers end at the Bloom filter"
     assert all(index.lookup(of(seed)) is not None for seed in SEEDS)
     index.rebuilding = True
     assert index.lookup(of(3)) is not None

@@ -146,7 +146,7 @@ async def gateway(folder: Path, **tables: Any) -> AsyncIterator[Rig]:
 
     with mock.patch.object(app, "load_engines", load_engines):
         async with app.running(settings(folder, **tables)) as running:
-            await running.rebuilt
+            await running.recall.ready.wait()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
                 yield Rig(running, engines, channel)
 

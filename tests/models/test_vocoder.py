@@ -54,7 +54,8 @@ def test_wave_is_whole_hops_and_says_the_mel_again(vocoder: Vocoder, mel: Sample
     assert wave.dtype == np.float32
     assert wave.shape == (mel.shape[1] * MEL_HOP,)
     assert np.abs(wave).max() <= 1.0
-    assert np.abs(log_mel(wave) - mel)[:, 4:-4].mean() < 0.5
+    heard = mel > -5.0
+    assert np.abs(log_mel(wave) - mel)[heard].mean() < 0.25
 
 
 def test_pitch_of_the_wave_is_the_mels(vocoder: Vocoder, voiced: Samples, mel: Samples) -> None:
