@@ -16,6 +16,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/protos.py --check
+	$(BIN)/python scripts/example_config.py --check
 
 # Writes the generated modules beside the .proto files; `lint` fails when they have drifted.
 protos: setup

@@ -10,6 +10,7 @@ with a TTL, so that `volatile-lfu` may evict them; a hash of members per tag, a 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 

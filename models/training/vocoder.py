@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("evaluate", help="PESQ and distances on held-out real speakers")
     step.add_argument("--data", type=Path, required=True)
     step.add_argument("--folder", type=Path, default=EMBEDDED)
+    step.add_argument("--kind", default="speakers_en", help="kind of clips; for speakers_en the held-out ones")
+    step.add_argument("--limit", type=int, default=40, help="clips at most (default %(default)s)")
     step.add_argument("--out", type=Path, help="folder for report.json, spectrograms and sound files")
     step.set_defaults(run=_evaluate)
 
@@ -102,7 +104,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    print(json.dumps(run_report(options.folder, options.data, options.out), indent=1))
+    print(json.dumps(run_report(options.folder, options.data, options.kind, options.limit, options.out), indent=1))
 
 
 def _listen(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """The vocoder's training data: clips joined into one tape with pitch labels, and random crops of it.
 
 Reads a folder with an index.csv (path, kind, speaker, use) and, where given, a corpus folder with an index.jsonl
-(path, voice, split). Only rows marked `train` are read.
+(path, seconds, split). Only rows marked `train` ever train.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def real_clips(data: Path) -> list[Path]:
     return [data / r["path"] for r in _rows(data) if r["kind"] in REAL_KINDS and data / r["path"] not in kept]
 
 
+def clips_to_judge(data: Path, kind: str, limit: int) -> list[Path]:
+    """At most `limit` clips of one kind, whatever their `use`, evenly through the index. They are only measured."""
+    rows = [row for row in _rows(data, uses=("train", "evaluate")) if row["kind"] == kind]
+    return [data / row["path"] for row in rows[:: max(1, -(-len(rows) // limit))]]
+
+
 def teacher_clips(corpus: Path, seconds: float, seed: int = 0) -> list[Path]:
     """About `seconds` of the corpus's train split, drawn at random."""
     lines = [json.loads(line) for line in (corpus / "index.jsonl").read_text("utf-8").splitlines()]
@@ -61,9 +67,9 @@ def teacher_clips(corpus: Path, seconds: float, seed: int = 0) -> list[Path]:
     return picked
 
 
-def _rows(data: Path) -> Iterator[dict[str, str]]:
+def _rows(data: Path, uses: tuple[str, ...] = ("train",)) -> Iterator[dict[str, str]]:
     with (data / "index.csv").open(newline="", encoding="utf-8") as file:
-        yield from (row for row in csv.DictReader(file) if row["use"] == "train")
+        yield from (row for row in csv.DictReader(file) if row["use"] in uses)
 
 
 def _rank(row: dict[str, str]) -> bytes:

@@ -6,11 +6,13 @@ The arithmetic is that of `vocoder_net`, in real numbers: ONNX has no complex on
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -151,7 +153,7 @@ def export(net: VocoderNet, folder: Path, name: str, licence: str) -> Path:
             do_constant_folding=False,
             dynamo=False,
         )
-    model = onnx.load(path)
+    model = simplified(path)
     halve(model)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -163,6 +165,20 @@ def export(net: VocoderNet, folder: Path, name: str, licence: str) -> Path:
         "utf-8",
     )
     return path
+
+
+def simplified(path: Path) -> onnx.ModelProto:
+    """The graph after onnxruntime's provider-independent rewrites: a third of the nodes, and so a quicker start."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "model.onnx")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(options.optimized_model_filepath)
+    unused = [opset for opset in model.opset_import if opset.domain]
+    for opset in unused:
+        model.opset_import.remove(opset)
+    return model
 
 
 def halve(model: onnx.ModelProto) -> None:

@@ -177,8 +177,7 @@ def pulses(f0: torch.Tensor, phase: torch.Tensor, climb: torch.Tensor) -> torch.
 
 def framed(rows: torch.Tensor) -> torch.Tensor:
     """Windows of four rows each, one row apart: [B, L, 256] to [B, L - 3, 1024]."""
-    n = rows.shape[1] - 3
-    return torch.cat([rows[:, i : i + n] for i in range(4)], dim=2)
+    return torch.cat([rows[:, :-3], rows[:, 1:-2], rows[:, 2:-1], rows[:, 3:]], dim=2)
 
 
 def overlap_add(frames: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import soxr
 from scipy import fft
 
 from models.mel import LOG_FLOOR, N_FFT, frames_of, hann, log_mel, mel_filterbank
-from models.training.vocoder_data import held_out, load
+from models.training.vocoder_data import clips_to_judge, held_out, load
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, RECOGNIZER_RATE, Samples
 from models.vocoder import Vocoder
 
@@ -138,8 +138,9 @@ def _picture(waves: dict[str, Samples], path: Path) -> None:
     pyplot.close(figure)
 
 
-def run_report(folder: Path, data: Path, out: Path | None) -> dict[str, object]:
-    """`report` of the model in `folder` on the held-out speakers of `data`."""
+def run_report(folder: Path, data: Path, kind: str, limit: int, out: Path | None) -> dict[str, object]:
+    """`report` of the model in `folder` on the held-out speakers of `data`, or on clips of another kind."""
     if out:
         out.mkdir(parents=True, exist_ok=True)
-    return report(Vocoder(folder), held_out(data), out)
+    clips = held_out(data)[:limit] if kind == "speakers_en" else clips_to_judge(data, kind, limit)
+    return report(Vocoder(folder), clips, out)
