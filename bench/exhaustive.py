@@ -15,23 +15,23 @@ from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.verify import MAX_GLOBAL, SLACK, STORED_COVERAGE, verify
 
 Floats = npt.NDArray[np.float64]
+STEP = 64
 
 
 class Everything:
-    """All fingerprints, grouped by length and stacked."""
+    """All fingerprints, stacked by length in steps of a second; what a shorter one lacks is trusted in nothing."""
 
     def __init__(self, prints: list[tuple[int, Fingerprint]]) -> None:
         by_length: dict[int, list[tuple[int, Fingerprint]]] = {}
         for number, fp in prints:
-            by_length.setdefault(len(fp), []).append((number, Fingerprint.from_bytes(fp.to_bytes())))
+            by_length.setdefault(-(-len(fp) // STEP) * STEP, []).append((number, Fingerprint.from_bytes(fp.to_bytes())))
         self._groups = list(by_length.values())
         self._stacks = [
-            (
-                np.stack([fp.bits for _, fp in group]),
-                np.stack([np.where(fp.active, fp.mask, np.uint32(0)) for _, fp in group]),
-                np.stack([np.where(fp.active, np.uint32(0xFFFFFFFF), np.uint32(0)) for _, fp in group]),
+            tuple(
+                np.stack([np.pad(row(fp), (0, length - len(fp))) for _, fp in group])
+                for row in (_bits, _trusted, _whole)
             )
-            for group in self._groups
+            for length, group in by_length.items()
         ]
 
     def accepted(self, query: Fingerprint) -> list[int]:
@@ -52,10 +52,21 @@ class Everything:
         return found
 
 
+def _bits(fp: Fingerprint) -> npt.NDArray[np.uint32]:
+    return fp.bits
+
+
+def _trusted(fp: Fingerprint) -> npt.NDArray[np.uint32]:
+    return np.where(fp.active, fp.mask, np.uint32(0))
+
+
+def _whole(fp: Fingerprint) -> npt.NDArray[np.uint32]:
+    return np.where(fp.active, np.uint32(0xFFFFFFFF), np.uint32(0))
+
+
 def classic_distance(query: Fingerprint, stored: Fingerprint) -> float:
     """Share of all bits of the stored active frames that differ, at the best shift."""
-    whole = np.where(stored.active, np.uint32(0xFFFFFFFF), np.uint32(0))
-    return float(_least(query, stored.bits[None], whole[None])[0])
+    return float(_least(query, stored.bits[None], _whole(stored)[None])[0])
 
 
 def _least(query: Fingerprint, bits: npt.NDArray[np.uint32], trusted: npt.NDArray[np.uint32]) -> Floats:

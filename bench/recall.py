@@ -183,6 +183,8 @@ def measure_pairs(
             if source is not None and query is not None:
                 hits += verify(query, Fingerprint.from_bytes(source.to_bytes())).accepted
                 classic += classic_distance(query, source) < HK_THRESHOLD
+        if not trials:
+            continue
         out.add(Figure(f"{kind}: false hits", hits, f"of {trials}", classic, None if kind == "one-word swaps" else 0))
         out.add(Figure(f"{kind}: 95 % upper bound", 100 * upper(hits, trials), "%", 100 * upper(classic, trials), 0.3))
 

@@ -22,6 +22,7 @@ from typing import Literal, Protocol, get_args
 from cache_tiers.device import DeviceTier, Lease
 from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.epochs import EpochBook, LocalEpochs
+from cache_tiers.events import tenant_tag
 from cache_tiers.flight import Flights, Follower
 from cache_tiers.tier import Tier
 
@@ -190,7 +191,7 @@ class ReadThrough:
             find=None if refresh or self._remote is None else partial(self._fetch, key),
             commit=partial(self._commit, key, ttl_s, on_commit) if store else None,
             cost_ms=cost_ms,
-            epochs=self._epochs.of(tags),
+            epochs=self._epochs.of((*tags, tenant_tag(key.tenant))),
             fresh=refresh,
             shared=store,
         )
@@ -291,7 +292,8 @@ class ReadThrough:
             return
         created = self._clock()
         expires = 0.0 if ttl_s is None else created + ttl_s
-        entry = Entry(frames, cost_ms, created, expires, tags=tuple(tag for tag, _ in epochs.of))
+        whole = tenant_tag(key.tenant)  # every entry of the tenant has it without carrying it
+        entry = Entry(frames, cost_ms, created, expires, tags=tuple(tag for tag, _ in epochs.of if tag != whole))
         in_device = self.device.store(key, entry)
         if not self._put_behind(key, entry) and not in_device:
             self.stats.not_stored["refused"] += 1

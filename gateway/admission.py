@@ -58,7 +58,7 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._release()  # the slot was handed over in the same moment
-            else:
+            elif turn in self._queue:  # else a slot that came free since has passed it over
                 self._queue.remove(turn)
             raise
 

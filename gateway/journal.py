@@ -12,6 +12,8 @@ from cache_tiers.link import Unavailable
 from cache_tiers.redis import RedisTier
 
 AUDIT = "audit"
+QUARANTINE = "quarantine"
+"""A record of its own for each pair, so that gateways which quarantine at once keep each other's."""
 
 log = logging.getLogger("refrain.recall")
 
@@ -32,8 +34,10 @@ class RedisJournal:
             log.warning("audit counts could not be kept: %s", error, extra={"fields": {"tenant": tenant}})
 
     async def tell_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
+        payload = pack_quarantine(tenant, pair)
         try:
-            await self._events.publish(QUARANTINED, pack_quarantine(tenant, pair))
+            await self._ledger.put(QUARANTINE, payload.hex(), b"")
+            await self._events.publish(QUARANTINED, payload)
         except Unavailable as error:
             log.warning("other gateways could not be told of a quarantined pair: %s", error)
 
@@ -46,6 +50,13 @@ class RedisJournal:
         except Unavailable as error:
             log.warning("audit counts could not be read: %s", error)
             return {}
+
+    async def quarantined(self) -> list[tuple[str, tuple[bytes, bytes]]]:
+        try:
+            return [unpack_quarantine(bytes.fromhex(name)) for name in await self._ledger.all(QUARANTINE)]
+        except Unavailable as error:
+            log.warning("quarantined pairs could not be read: %s", error)
+            return []
 
 
 def pack_quarantine(tenant: str, pair: tuple[bytes, bytes]) -> bytes:

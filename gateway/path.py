@@ -17,7 +17,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from cache_tiers.device import Lease
@@ -377,7 +377,8 @@ class RequestPath:
         served.release()
         shifted = [wire.shift_words(frame, recalled.offset_s, call.decoded.input_seconds) for frame in frames]
         words = transcript_of(frames[0])
-        self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(call, words))
+        audited = replace(call)  # whose compute time is not that of the answer, should it be withheld
+        self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(audited, words))
         if not self._recall.may_serve(call.tenant):
             return None
         served.frames, served.release = _replay(shifted), lambda: None

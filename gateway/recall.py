@@ -20,6 +20,7 @@ from typing import Literal, Protocol, TypeVar
 
 from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.epochs import EpochBook, LocalEpochs
+from cache_tiers.events import tenant_tag
 from gateway import audio, wire
 from gateway.fingerprint.audit import Audit, lower_bound
 from gateway.fingerprint.bits import Fingerprint, fingerprint
@@ -80,13 +81,17 @@ class Journal(Protocol):
     async def keep_state(self, tenant: str, audit: bytes) -> None: ...
 
     async def tell_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
-        """Tells other gateways of a pair that is never to be matched again."""
+        """Keeps a pair that is never to be matched again, and tells other gateways of it."""
         ...
 
     def records(self) -> AsyncIterator[tuple[CacheKey, bytes]]: ...
 
     async def states(self) -> dict[str, bytes]:
-        """Tenant to its audit."""
+        """Tenant to its audit, as whichever gateway kept it last."""
+        ...
+
+    async def quarantined(self) -> list[tuple[str, tuple[bytes, bytes]]]:
+        """Every pair that any gateway told of, with its tenant."""
         ...
 
 
@@ -260,7 +265,8 @@ class Recall:
 
         To be called in the step that stored it: an erasure between that step and the end of the work undoes it.
         """
-        self._spawn(self._enrol(key, entry, digest, pcm, self._epochs.of(entry.tags)))
+        epochs = self._epochs.of((*entry.tags, tenant_tag(key.tenant)))
+        self._spawn(self._enrol(key, entry, digest, pcm, epochs))
 
     async def _enrol(self, key: CacheKey, entry: Entry, digest: bytes, pcm: bytes, epochs: Epochs) -> None:
         code = await self._in_thread(lambda: fingerprint(audio.waveform(pcm).samples))
@@ -303,7 +309,9 @@ class Recall:
         if self._journal is not None:
             for tenant, audit in (await self._journal.states()).items():
                 with contextlib.suppress(ValueError):  # of a newer gateway: this one counts afresh
-                    self._of(tenant).audit = Audit.from_bytes(audit)
+                    self._of(tenant).audit.learn(Audit.from_bytes(audit))
+            for tenant, pair in await self._journal.quarantined():
+                self._of(tenant).audit.learn(Audit(quarantined={pair}))
             async for key, record in self._journal.records():
                 count += await self.learn(key.tenant, record)
         self.ready.set()

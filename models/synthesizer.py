@@ -175,10 +175,17 @@ class SynthesizerEngine:
         """
         if not isinstance(utterance.content, Text):
             raise EngineError(f"content: is {type(utterance.content).__name__}, but a synthesizer takes a Text")
+        if utterance.language and utterance.language.lower().split("-")[0] != "en":
+            raise ValueError(f"language: '{utterance.language}' is not spoken; allowed is en (as en-US)")
         loop = asyncio.get_running_loop()
         voice, emotion, speed = utterance.voice, utterance.emotion, utterance.speed
         words = utterance.content.text
-        plan = await loop.run_in_executor(self._executor, self._acoustic.plan, words, voice, emotion, speed)
+        try:
+            plan = await loop.run_in_executor(self._executor, self._acoustic.plan, words, voice, emotion, speed)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise EngineError(f"synthesizer {self.info.name}: {error}") from error
         for clause, pause in plan:
             try:
                 audio = await loop.run_in_executor(self._executor, self._speak, clause, pause, voice, emotion, speed)

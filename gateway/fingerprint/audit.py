@@ -146,6 +146,13 @@ class Audit:
     def is_quarantined(self, pair: tuple[bytes, bytes]) -> bool:
         return pair in self.quarantined
 
+    def learn(self, other: Audit) -> None:
+        """Takes in what was kept of this record, here or elsewhere: no pair and no count is ever lost by it."""
+        self.quarantined |= other.quarantined
+        self.right = max(self.right, other.right)
+        self.undecided = max(self.undecided, other.undecided)
+        self.wrong = max(self.wrong, other.wrong, len(self.quarantined))  # each pair was a failed audit
+
     def to_bytes(self) -> bytes:
         record = {
             "version": _VERSION,

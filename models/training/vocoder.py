@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("train", help="train for a budget of CPU minutes, or go on")
     step.add_argument("--cache", type=Path, required=True)
     step.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    step.add_argument("--minutes", type=float, default=60.0, help="CPU minutes in all, with those of earlier runs")
-    step.add_argument("--batch", type=int, default=16, help="crops of 1.1 s in a step (default %(default)s)")
+    step.add_argument("--minutes", type=float, default=30.0, help="CPU minutes in all, with those of earlier runs")
+    step.add_argument("--batch", type=int, default=8, help="crops of 1.1 s in a step (default %(default)s)")
     step.add_argument("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
     step.add_argument("--repel", type=float, default=1.0, help="weight of the noise term (default %(default)s)")
     step.add_argument("--corpus-share", type=float, default=0.4, help="share of crops from the corpus")
@@ -95,7 +95,7 @@ def _train(options: argparse.Namespace) -> None:
     if (options.cache / "teacher").is_dir() and options.corpus_share > 0:
         folders, shares = [*folders, options.cache / "teacher"], [1.0 - options.corpus_share, options.corpus_share]
     plan = Plan(options.minutes, options.batch, options.rate, options.repel, seed=options.seed)
-    train(Tapes(folders, shares, options.seed), options.out, plan, Size())
+    train(Tapes(folders, shares), options.out, plan, Size())
 
 
 def _export(options: argparse.Namespace) -> None:

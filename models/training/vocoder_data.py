@@ -114,12 +114,16 @@ class Crops:
 class Tapes:
     """Random crops of several tapes, drawn by given shares."""
 
-    def __init__(self, folders: list[Path], shares: list[float], seed: int) -> None:
+    def __init__(self, folders: list[Path], shares: list[float]) -> None:
         self._tapes = [
             {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("wave", "f0", "voiced", "phase")}
             for folder in folders
         ]
         self._shares = np.array(shares) / np.sum(shares)
+        self.reseed(0)
+
+    def reseed(self, seed: int) -> None:
+        """Starts the draws anew from `seed`."""
         self._random = np.random.default_rng(seed)
 
     def draw(self, batch: int, frames: int) -> Crops:

@@ -8,6 +8,7 @@ With n = 32 n1 + n2 and k = k1 + 32 k2: X[k] = sum over n2 of w32^(n2 k2) w1024^
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -43,7 +44,7 @@ class Transform(nn.Module):
         self._keep("twiddle_real", twiddle.real)
         self._keep("twiddle_imaginary", twiddle.imag)
 
-    def _keep(self, name: str, values: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _keep(self, name: str, values: npt.NDArray[np.float64]) -> None:
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)))
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

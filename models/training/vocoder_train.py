@@ -24,11 +24,11 @@ class Plan:
     """How long and how: `minutes` are the process's own CPU minutes over all resumed runs; `rate` is AdamW's peak."""
 
     minutes: float
-    batch: int = 16
+    batch: int = 8
     rate: float = 1e-3
     repel: float = 1.0
     rough: float = 0.1
-    refinements: int = 1
+    refinements: int = 2
     seed: int = 1
     save_minutes: float = 3.0
 
@@ -44,15 +44,18 @@ def train(tapes: Tapes, out: Path, plan: Plan, size: Size) -> None:
     checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(state["net"], strict=False)
-        average.load_state_dict(state["average"], strict=False)
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
-        torch.manual_seed(plan.seed + step)
+    # A run that goes on must not see the first one's crops and noise again.
+    torch.manual_seed(plan.seed + step)
+    tapes.reseed(plan.seed + step)
     contract = Contract()
     began, wall, resumed = time.process_time() - spent, time.perf_counter(), (step, spent)
     saved = spent
     sums: dict[str, float] = {}
+    summed = 0
     while spent < 60 * plan.minutes:
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * _shape(step, spent / (60 * plan.minutes))
@@ -66,17 +69,18 @@ def train(tapes: Tapes, out: Path, plan: Plan, size: Size) -> None:
         _follow(average, net, min(_AVERAGE, step / (step + 20)))
         spent = time.process_time() - began
         for name, value in parts.values().items():
-            sums[name] = sums.get(name, 0.0) + value / _LOG_STEPS
+            sums[name] = sums.get(name, 0.0) + value
+        summed += 1
         if step % _LOG_STEPS == 0:
             passed = time.perf_counter() - wall
             ahead = (60 * plan.minutes - spent) * passed / (spent - resumed[1])
             print(
                 f"step {step}  {spent / 60:.1f} of {plan.minutes:g} CPU min  "
                 f"{(step - resumed[0]) / passed:.2f} steps/s  ETA {ahead / 60:.0f} min  "
-                + "  ".join(f"{name} {value:.3f}" for name, value in sums.items()),
+                + "  ".join(f"{name} {value / summed:.3f}" for name, value in sums.items()),
                 flush=True,
             )
-            sums = {}
+            sums, summed = {}, 0
         if spent - saved > 60 * plan.save_minutes or spent >= 60 * plan.minutes:
             saved = spent
             state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
@@ -87,7 +91,7 @@ def load_average(checkpoint: Path) -> VocoderNet:
     """The averaged weights of a checkpoint, in evaluation mode."""
     state = torch.load(checkpoint, weights_only=True)
     net = VocoderNet(Size(**state["size"]))
-    net.load_state_dict(state["average"], strict=False)
+    net.load_state_dict(state["average"])
     return net.eval()
 
 

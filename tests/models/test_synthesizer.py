@@ -163,6 +163,8 @@ async def test_what_the_caller_may_mend_is_a_value_error(acoustic: AcousticModel
         await collect(engine, Utterance(Text("🎉 ...")))
     with pytest.raises(ValueError, match="voice: 'bob' is unknown"):
         await collect(engine, Utterance(Text("hello"), voice="bob"))
+    with pytest.raises(ValueError, match="language: 'ar-EG'"):
+        await collect(engine, Utterance(Text("hello"), language="ar-EG"))
 
 
 def test_identity_covers_the_chain(acoustic: AcousticModel, pool: ThreadPoolExecutor) -> None:

@@ -1,0 +1,190 @@
+"""So many run, so many wait in line, the rest is told when to come back; who leaves the line leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.admission import Slots
+from gateway.errors import Overloaded
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Runner:
+    """One that asks for a slot and, once it has it, keeps it until told to end."""
+
+    def __init__(self, slots: Slots, number: int, log: list[int]) -> None:
+        self.number = number
+        self.running = asyncio.Event()
+        self.end = asyncio.Event()
+        self.task = asyncio.create_task(self._run(slots, log))
+
+    async def _run(self, slots: Slots, log: list[int]) -> None:
+        async with slots.slot():
+            log.append(self.number)
+            self.running.set()
+            await self.end.wait()
+
+    async def finish(self) -> None:
+        self.end.set()
+        await self.task
+
+
+async def settled() -> None:
+    """Until nothing but this has anything to do: a step of the loop per hand-over, and some."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+def made(running: int, waiting: int, clock: Callable[[], float] | None = None) -> Slots:
+    return Slots(running, waiting, clock=clock or Clock())
+
+
+async def test_no_more_than_the_limit_run_and_the_rest_wait_in_order() -> None:
+    slots, log = made(2, 10), list[int]()
+    runners = [Runner(slots, number, log) for number in range(5)]
+    await settled()
+    assert (log, slots.running, slots.waiting) == ([0, 1], 2, 3)
+    await runners[1].finish()
+    await runners[2].running.wait()
+    assert (log, slots.running, slots.waiting) == ([0, 1, 2], 2, 2)
+    for runner in (runners[0], *runners[2:]):
+        await runner.finish()
+    assert (log, slots.running, slots.waiting) == ([0, 1, 2, 3, 4], 0, 0)
+
+
+async def test_a_newcomer_does_not_overtake_the_one_a_slot_was_just_handed_to() -> None:
+    slots, log = made(1, 10), list[int]()
+    first, second = Runner(slots, 1, log), Runner(slots, 2, log)
+    await settled()
+    first.end.set()
+    await first.task  # the slot is on its way to the second
+    third = Runner(slots, 3, log)
+    await settled()
+    assert log == [1, 2]
+    await second.finish()
+    await third.finish()
+    assert log == [1, 2, 3]
+
+
+async def test_past_the_queue_a_caller_is_told_when_to_come_back() -> None:
+    clock = Clock()
+    slots, log = made(1, 1, clock), list[int]()
+    first, second = Runner(slots, 1, log), Runner(slots, 2, log)
+    await settled()
+    with pytest.raises(Overloaded) as caught:
+        async with slots.slot():
+            pass
+    assert caught.value.retry_after_s > 0
+    assert (slots.running, slots.waiting) == (1, 1)
+    clock.now += 60.0  # runs of a minute
+    await first.finish()
+    await second.running.wait()
+    third = Runner(slots, 3, log)
+    await settled()
+    with pytest.raises(Overloaded) as later:
+        async with slots.slot():
+            pass
+    assert later.value.retry_after_s > caught.value.retry_after_s
+    await second.finish()
+    await third.finish()
+
+
+async def test_a_waiter_that_is_cancelled_leaves_the_line_at_once() -> None:
+    slots, log = made(1, 2), list[int]()
+    first, second, third = (Runner(slots, number, log) for number in (1, 2, 3))
+    await settled()
+    second.task.cancel()
+    await asyncio.gather(second.task, return_exceptions=True)
+    assert slots.waiting == 1
+    await first.finish()
+    await third.running.wait()
+    await third.finish()
+    assert (log, slots.running, slots.waiting) == ([1, 3], 0, 0)
+
+
+async def test_a_waiter_cancelled_in_the_step_that_frees_a_slot_is_cancelled_and_the_next_runs() -> None:
+    """The slot is freed between the cancelling of a waiter and the moment it learns of that."""
+    slots, log = made(1, 5), list[int]()
+    inside = slots.slot()
+    await inside.__aenter__()
+    second, third = Runner(slots, 2, log), Runner(slots, 3, log)
+    await settled()
+    second.task.cancel()
+    await inside.__aexit__(None, None, None)
+    (outcome,) = await asyncio.gather(second.task, return_exceptions=True)
+    assert isinstance(outcome, asyncio.CancelledError)
+    await third.running.wait()
+    await third.finish()
+    assert (log, slots.running, slots.waiting) == ([3], 0, 0)
+
+
+async def test_a_waiter_cancelled_after_it_was_given_a_slot_passes_it_on() -> None:
+    slots, log = made(1, 5), list[int]()
+    inside = slots.slot()
+    await inside.__aenter__()
+    second, third = Runner(slots, 2, log), Runner(slots, 3, log)
+    await settled()
+    await inside.__aexit__(None, None, None)
+    second.task.cancel()
+    (outcome,) = await asyncio.gather(second.task, return_exceptions=True)
+    assert isinstance(outcome, asyncio.CancelledError)
+    await third.running.wait()
+    await third.finish()
+    assert (log, slots.running, slots.waiting) == ([3], 0, 0)
+
+
+async def test_a_run_that_fails_gives_its_slot_back() -> None:
+    slots = made(1, 0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            async with slots.slot():
+                raise ZeroDivisionError
+    assert slots.running == 0
+
+
+WHAT = st.sampled_from(["come", "come", "finish", "cancel"])
+STEPS = st.lists(st.tuples(WHAT, st.integers(0, 5), st.booleans()), max_size=30)
+
+
+@settings(deadline=None)
+@given(limit=st.integers(1, 3), waiting=st.integers(0, 4), steps=STEPS)
+def test_whatever_happens_the_limit_holds_the_order_is_kept_and_no_slot_is_lost(
+    limit: int, waiting: int, steps: list[tuple[str, int, bool]]
+) -> None:
+    """`steps`: what happens, to whom, and whether the loop gets to run before the next."""
+
+    async def story() -> None:
+        slots, log = made(limit, waiting), list[int]()
+        runners: list[Runner] = []
+        for what, who, pause in steps:
+            here = [runner for runner in runners if not runner.task.done()]
+            if what == "come":
+                runners.append(Runner(slots, len(runners), log))
+            elif here and what == "finish":
+                here[who % len(here)].end.set()
+            elif here:
+                here[who % len(here)].task.cancel()
+            if pause:
+                await settled()
+            assert slots.running <= limit
+            assert slots.waiting <= waiting
+        for runner in runners:
+            runner.end.set()
+        outcomes = await asyncio.gather(*(runner.task for runner in runners), return_exceptions=True)
+        assert all(outcome is None or isinstance(outcome, Overloaded | asyncio.CancelledError) for outcome in outcomes)
+        assert log == sorted(log), "first come, first served"
+        assert (slots.running, slots.waiting) == (0, 0)
+
+    asyncio.run(story())
