@@ -21,9 +21,10 @@ _PRUNE = """
 local gone = 0
 for i = 1, #ARGV, 2 do
   local member, stamp = ARGV[i], ARGV[i + 1]
-  if redis.call('GETRANGE', KEYS[(i + 3) / 2], 0, #stamp - 1) ~= stamp
-     and redis.call('HGET', KEYS[1], member) == stamp then
+  local now = redis.call('GETRANGE', KEYS[i + 1], 0, #stamp - 1)
+  if now ~= stamp and redis.call('HGET', KEYS[1], member) == stamp then
     gone = gone + redis.call('HDEL', KEYS[1], member)
+    if now == '' then redis.call('UNLINK', KEYS[i + 2]) end
   end
 end
 return gone
@@ -136,7 +137,7 @@ class Census:
     async def _prune(self, tag_set: bytes) -> None:
         names = self._link.names
         async for members in self.members(tag_set):
-            keys = [names.value(names.key_of_member(member)) for member in members]
+            pairs = [name for key in map(names.key_of_member, members) for name in (names.value(key), names.record(key))]
             stamps = [part for pair in members.items() for part in pair]
-            prune: Command = ("EVAL", _PRUNE, 1 + len(keys), tag_set, *keys, *stamps)
+            prune: Command = ("EVAL", _PRUNE, 1 + len(pairs), tag_set, *pairs, *stamps)
             self.pruned += await self._link.call(*prune, deadline=self._deadline)

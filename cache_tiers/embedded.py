@@ -30,6 +30,8 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 log = logging.getLogger(__name__)
 
+COMPACT_AFTER = 10.0
+"""Seconds from the first request to compact to doing it, for all that come meanwhile; and between attempts."""
 LOCK_PATIENCE = 5.0
 """Seconds to wait for the server of a gateway that was killed just before."""
 _POLL = 0.005
@@ -63,7 +65,8 @@ class EmbeddedRedis:
         self._wait_for_data = True
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._to_compact = asyncio.Event()
         self._temporary: Path | None = None
         self._socket = self.data_dir / "run" / "redis.sock"
 
@@ -97,20 +100,35 @@ class EmbeddedRedis:
             if isinstance(error, OSError):
                 raise EmbeddedRedisError(f"the private Redis in {self.data_dir} cannot start: {error}") from error
             raise
-        self._keeper = asyncio.create_task(self._keep(binary), name="embedded-redis")
+        self._tasks = [
+            asyncio.create_task(self._keep(binary), name="embedded-redis"),
+            asyncio.create_task(self._keep_compact(), name="embedded-redis-compact"),
+        ]
 
     async def stop(self) -> None:
         """Ends the server, with its data written, and gives the folder free. It may be called twice."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         await self._end()
 
-    async def compact(self) -> None:
-        """Rewrites the file in the background: until then it still tells, sealed, what was erased."""
-        async with self._client() as client:
-            await client.execute_command("BGREWRITEAOF")  # type: ignore[no-untyped-call]
+    def compact_soon(self) -> None:
+        """Has the file rewritten, once for all who ask within a while: until then it still tells, sealed, what was
+        erased. Never fails; what a stop comes before is asked for again at the next start."""
+        self._to_compact.set()
+
+    async def _keep_compact(self) -> None:
+        while True:
+            await self._to_compact.wait()
+            await asyncio.sleep(COMPACT_AFTER)
+            self._to_compact.clear()
+            try:
+                async with self._client() as client:
+                    await client.execute_command("BGREWRITEAOF")  # type: ignore[no-untyped-call]
+            except (RedisError, OSError) as error:  # one that runs already may have begun before the erasure
+                log.debug("the file of the private Redis can't be rewritten now: %s", error)
+                self._to_compact.set()
 
     async def _launch(self, binary: str) -> None:
         self._socket.unlink(missing_ok=True)
@@ -127,6 +145,7 @@ class EmbeddedRedis:
                 stderr=output,
                 cwd=self.data_dir,
                 pass_fds=[self._lock],
+                start_new_session=True,  # a Ctrl-C in the terminal is for the gateway, which drains first
             )
         await self._wait_until_it_answers()
 

@@ -9,6 +9,7 @@ Redis, and the next gateway that joins finishes it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -34,6 +35,7 @@ from cache_tiers.sealed import Keyring
 log = logging.getLogger(__name__)
 
 _BEAT = """
+if ARGV[3] == '1' then redis.call('DEL', KEYS[1]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -66,13 +68,14 @@ class Erased:
 
 
 EraseHandler = Callable[[str], Awaitable[None] | None]
+LostHandler = Callable[[], None]
 
 
 class Gateways:
     """The gateways on one Redis. Each has a lease in the registry, by the clock of Redis, and renews it.
 
     A lease that ran out counts as missing for `mourning` seconds more: that gateway may be cut off and still serve from
-    L1. `in_touch` says to a gateway whether it is that one.
+    L1. Half-way through these it is `lost` to itself: it drops what it keeps, and keeps nothing until it has rejoined.
     """
 
     def __init__(
@@ -83,12 +86,17 @@ class Gateways:
         tier: Erasable,
         keyring: Keyring | None = None,
         *,
+        alone: bool = False,
         lease: float = 10.0,
         mourning: float = 60.0,
         deadline: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`alone`: nobody else can be on this Redis, so whoever is registered is dead, and nobody erases unheard."""
         self._clock = clock
+        self._alone = alone
+        self._entered = False
+        self._lost = False
         self._leased_until = clock()
         self._link = link
         self._events = events
@@ -99,6 +107,7 @@ class Gateways:
         self._mourning = mourning
         self._deadline = deadline
         self._handlers: list[EraseHandler] = []
+        self._lost_handlers: list[LostHandler] = []
         self._failed: set[str] = set()
         self._acknowledged: dict[str, str] = {}
         self._news = asyncio.Event()
@@ -114,6 +123,11 @@ class Gateways:
         For a tenant it is `tenant_tag(tenant)`. If it raises, this gateway does not acknowledge.
         """
         self._handlers.append(handler)
+
+    def on_lost(self, handler: LostHandler) -> None:
+        """Called once when we have been cut off for so long that erasures will soon not wait for us: to drop all, and
+        keep nothing. When we are back it is as after a gap in the stream."""
+        self._lost_handlers.append(handler)
 
     async def start(self) -> None:
         """Enters the registry and stays in it; before `EventStream.start`, so that no erasure overlooks us."""
@@ -149,22 +163,28 @@ class Gateways:
 
         Raises Unavailable when Redis fails. Calling it again is always right, and after a failure needed.
         """
-        await self._epochs.bump(tag)
+        await self._bump(tag)
         return await self._finish(tag, timeout)
 
     async def erase_tenant(self, tenant: str, timeout: float = 5.0) -> Erased:
-        """Destroys the tenant's data keys. Its values stay as bytes that nobody can open, until they expire."""
+        """As `erase`, for all that is the tenant's; its data keys first, so that nothing of it opens again."""
         if self._keyring is None:
             raise ValueError("erasing a tenant takes the keyring")
         await self._keyring.destroy(tenant)
-        await self._epochs.bump(tenant_tag(tenant))
+        await self._bump(tenant_tag(tenant))
         await self._keyring.destroy(tenant)  # a key that a late writer made before the epoch moved
         return await self._finish(tenant_tag(tenant), timeout)
 
     async def invalidate(self, tag: str) -> int:
         """As `erase`, without waiting for the other gateways; returns how many entries Redis held."""
-        await self._epochs.bump(tag)
+        await self._bump(tag)
         return await self._complete(tag)
+
+    async def _bump(self, tag: str) -> None:
+        """Moves the epoch, and drops here what the caller must not find again before our own event comes back."""
+        await self._epochs.bump(tag)
+        with contextlib.suppress(Exception):  # logged; tried again before we acknowledge
+            await self._drop(tag)
 
     async def _finish(self, tag: str, timeout: float) -> Erased:
         count = await self._complete(tag)
@@ -199,16 +219,34 @@ class Gateways:
         self._failed.add(tag)
         if self._keyring is not None and tag.startswith(TENANT):
             self._keyring.forget(tag.removeprefix(TENANT))
+        failure: Exception | None = None
         for handler in self._handlers:
-            outcome = handler(tag)
-            if inspect.isawaitable(outcome):
-                await outcome
+            try:
+                outcome = handler(tag)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception as error:  # the others have to drop it all the same
+                log.exception("a handler could not drop an erased tag")
+                failure = error
+        if failure is not None:
+            self._failed.add(tag)  # who dropped it beside us may have taken it out
+            raise failure
         self._failed.discard(tag)
+
+    async def _drop_failed(self) -> None:
+        """All of them, even if one fails again; raises when one has."""
+        failure: Exception | None = None
+        for tag in tuple(self._failed):
+            try:
+                await self._drop(tag)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def _acknowledge(self, event: Event) -> None:
         """Only with no failed drop left: an acknowledgement covers everything before it."""
-        for tag in tuple(self._failed):
-            await self._drop(tag)
+        await self._drop_failed()
         await self._events.publish(ACKNOWLEDGED, event.id.encode())
 
     def _hear(self, event: Event) -> None:
@@ -216,29 +254,47 @@ class Gateways:
         self._news.set()
 
     async def _rejoin(self) -> None:
+        await self._beat()
+        if not self.in_touch:
+            raise Unavailable("the registry of gateways can't be entered")
         if self._keyring is not None:
             self._keyring.forget_all()
-        for tag in {*await self._epochs.load(), *self._failed}:
-            await self._drop(tag)
+        self._failed.update(await self._epochs.load())  # in one step: a tag that is loaded is not told again
+        await self._drop_failed()
         name = self._link.names.erasing
         unfinished: Iterable[bytes] = await self._link.call("SMEMBERS", name, deadline=self._deadline)
         for member in unfinished:
             await self._complete(member.decode())
         await self._events.publish(ACKNOWLEDGED, self._events.joined_at.encode())
+        self._lost = False
 
     # The lease.
 
     async def _keep_beating(self) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
+            self._look()
             await self._beat()
+
+    def _look(self) -> None:
+        """Before each heartbeat, which may hide how long we were away."""
+        away = not self._alone and self._clock() >= self._leased_until + self._mourning / 2
+        if away and not self._lost:
+            self._lost = True
+            log.error("out of touch with the other gateways: dropping what is kept, until this one has rejoined")
+            for handler in self._lost_handlers:
+                handler()
+        if self._lost:
+            self._events.join_again()
 
     async def _beat(self) -> None:
         names = self._link.names
-        args = ("EVAL", _BEAT, 1, names.gateways, self._events.gateway, int(self._lease * 1000))
+        first = int(self._alone and not self._entered)
+        args = ("EVAL", _BEAT, 1, names.gateways, self._events.gateway, int(self._lease * 1000), first)
         sent = self._clock()
         try:
             await self._link.call(*args, deadline=self._deadline)
             self._leased_until = sent + self._lease
+            self._entered = True
         except Unavailable as error:
             log.warning("the heartbeat failed: %s", error)

@@ -126,6 +126,10 @@ class EventStream:
     def on(self, kind: str, handler: EventHandler) -> None:
         self._handlers.setdefault(kind, []).append(handler)
 
+    def join_again(self) -> None:
+        """As after a gap: something else says that what the handlers keep is not to be trusted."""
+        self.following = False
+
     def on_gap(self, handler: GapHandler) -> None:
         """Called after joining, at the start as well: what this handler keeps may have missed anything."""
         self._gap_handlers.append(handler)

@@ -68,6 +68,11 @@ class Names:
     def record(self, key: CacheKey) -> str:
         return f"{self.records}{{{key.digest.hex()}}}:{key.tenant}"
 
+    def of_tenant(self, tenant: str) -> str:
+        """A pattern for the values and records of a tenant; a few others may match it too."""
+        literal = re.sub(r"([][*?\\])", r"\\\1", tenant)
+        return f"{self.prefix}:[vr]:{{*}}:{literal}"
+
     def tag(self, tag: str) -> str:
         return f"{self.tags}{{{tag}}}"
 

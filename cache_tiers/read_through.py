@@ -32,15 +32,19 @@ Refusal = Literal["empty", "erased", "refused"]
 
 
 class RemoteTier(Tier, Protocol):
-    """A tier beyond this process, with what spares waiting for it. Neither call waits."""
+    """A tier beyond this process, with what spares waiting for it, and a removal that is certain."""
 
     def may_hold(self, key: CacheKey) -> bool:
-        """A hint. False only where the key is very likely absent: it costs a computation when it is wrong."""
+        """A hint; does not wait. False only where the key is very likely absent: a wrong one costs a computation."""
         ...
 
     def put_behind(self, key: CacheKey, entry: Entry) -> bool:
-        """Queues the entry to be put. The epochs of its tags are valid now, and must be checked again when written.
+        """Queues the entry to be put; does not wait. The epochs of its tags are valid now, and must be checked again when written.
         False when the queue is full."""
+        ...
+
+    async def erase_key(self, key: CacheKey) -> bool:
+        """As delete, but raises when it can't say for certain that the entry is gone."""
         ...
 
 
@@ -139,6 +143,8 @@ class ReadThrough:
     ) -> None:
         self.device = device
         self.stats = ReadThroughStats()
+        self.keeping = True
+        """False: the device tier takes nothing in, because erasures by others would not be heard of."""
         self.flights: Flights[CacheKey] = Flights(max_bytes=max_entry_bytes, now=now)
         self.lookup_device: Callable[[CacheKey], Lease | None] = device.lookup
         """The hot path: a lease, or None. Bound once, so that a hit pays for no second call."""
@@ -226,10 +232,10 @@ class ReadThrough:
         return self.device.drop_tag(tag)
 
     async def delete(self, key: CacheKey) -> bool:
-        """Drops one entry in every tier. True when one had it."""
+        """Drops one entry in every tier. True when one had it. Raises what the remote tier raises when it can't."""
         dropped = self.delete_local(key)
         if self._remote is not None:
-            dropped |= await self._remote.delete(key)
+            dropped |= await self._remote.erase_key(key)
             dropped |= self.delete_local(key)  # as in evict
         return dropped
 
@@ -270,7 +276,7 @@ class ReadThrough:
             stats.remote_misses += 1
             return None
         stats.remote_hits += 1
-        if key not in self.device:  # else a refresh was quicker, and what it stored is newer
+        if self.keeping and key not in self.device:  # else a refresh was quicker, and what it stored is newer
             self.device.store(key, entry)
         return entry
 
@@ -294,7 +300,7 @@ class ReadThrough:
         expires = 0.0 if ttl_s is None else created + ttl_s
         whole = tenant_tag(key.tenant)  # every entry of the tenant has it without carrying it
         entry = Entry(frames, cost_ms, created, expires, tags=tuple(tag for tag, _ in epochs.of if tag != whole))
-        in_device = self.device.store(key, entry)
+        in_device = self.keeping and self.device.store(key, entry)
         if not self._put_behind(key, entry) and not in_device:
             self.stats.not_stored["refused"] += 1
             return

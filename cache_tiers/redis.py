@@ -20,7 +20,7 @@ from cache_tiers.census import Census
 from cache_tiers.codec import Malformed, pack_names, unpack_entry, unpack_names, unpack_record
 from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.epochs import EpochBook, LocalEpochs
-from cache_tiers.events import INSERTED, REMOVED, Event, EventStream, tenant_tag
+from cache_tiers.events import INSERTED, REMOVED, TENANT, Event, EventStream, tenant_tag
 from cache_tiers.link import Command, RedisLink, Unavailable
 from cache_tiers.redis_writer import RedisStats, RedisWriter
 from cache_tiers.sealed import Foreign, Keyring, Kind, Tampered
@@ -34,10 +34,9 @@ local count = 0
 for i = 1, #ARGV, 2 do
   local member, stamp = ARGV[i], ARGV[i + 1]
   if redis.call('HGET', KEYS[1], member) == stamp then
-    if redis.call('GETRANGE', KEYS[i + 1], 0, #stamp - 1) == stamp then
-      count = count + redis.call('UNLINK', KEYS[i + 1])
-      redis.call('UNLINK', KEYS[i + 2])
-    end
+    local now = redis.call('GETRANGE', KEYS[i + 1], 0, #stamp - 1)
+    if now == stamp then count = count + redis.call('UNLINK', KEYS[i + 1]) end
+    if now == stamp or now == '' then redis.call('UNLINK', KEYS[i + 2]) end
     redis.call('HDEL', KEYS[1], member)
   end
 end
@@ -47,6 +46,8 @@ _DELETE_SAME = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call(
 
 _PAGE = 256
 """Keys per round trip when going over many: a few milliseconds of work, so that requests get their turn in between."""
+_SCAN = 1000
+"""As _PAGE, where few of those looked at are wanted."""
 THIRTY_DAYS = 30 * 86_400.0
 
 
@@ -168,7 +169,7 @@ class RedisTier:
         """All side records, in no order, some perhaps twice. Raises Unavailable when Redis fails on the way."""
         names = self._link.names
         async for page in self.census.scan(names.records + "*", _PAGE):
-            sealed = await self._link.pipeline([("GET", name) for name in page])
+            sealed = await self._link.pipeline([("GET", name) for name in page], deadline=self._write_deadline)
             for name, value in zip(page, sealed, strict=True):
                 key = names.key_of(name)
                 if key is not None and isinstance(value, bytes):
@@ -204,17 +205,21 @@ class RedisTier:
         """Writes now and waits for it. False when it was not stored."""
         return self._fits(entry) and (await self._writer.write([self._new_write(key, entry, None)]))[0]
 
-    def put_behind(self, key: CacheKey, entry: Entry, record: bytes | None = None) -> bool:
+    def put_behind(self, key: CacheKey, entry: Entry) -> bool:
         """Writes soon, behind the response. False, and counted, when the entry is too large or the queue is full.
 
         To be called in the same step of the event loop as the caller's own check of the epochs.
         """
-        if not self._fits(entry):
-            return False
-        if not self._queue.offer(self._new_write(key, entry, record)):
-            self.stats.dropped += 1
-            return False
-        return True
+        return self._fits(entry) and self._offer(self._new_write(key, entry, None))
+
+    def put_record_behind(self, key: CacheKey, entry: Entry, record: bytes) -> bool:
+        """Puts a record beside an entry that was put before, soon, if that entry is still what Redis holds then."""
+        return self._fits(entry) and self._offer(self._new_write(key, entry, record))
+
+    def _offer(self, write: Write) -> bool:
+        taken = self._queue.offer(write)
+        self.stats.dropped += not taken
+        return taken
 
     async def drain(self) -> None:
         """Returns when all that was put behind is written or given up."""
@@ -233,15 +238,22 @@ class RedisTier:
     # Removing, and keeping warm.
 
     async def delete(self, key: CacheKey) -> bool:
-        names = self._link.names
         try:
-            outcomes = await self._link.pipeline(
-                [("UNLINK", names.value(key)), ("UNLINK", names.record(key)), *self._removed([key])]
-            )
+            return await self.erase_key(key)
         except Unavailable:
             self.stats.unavailable += 1
             return False
-        return bool(outcomes[0] == 1)
+
+    async def erase_key(self, key: CacheKey) -> bool:
+        """As delete, but raises Unavailable when Redis fails: then it may be there still, or others not know."""
+        await self._queue.withdraw(key)
+        names = self._link.names
+        commands: list[Command] = [("UNLINK", names.value(key)), ("UNLINK", names.record(key)), *self._removed([key])]
+        outcomes = await self._link.pipeline(commands, deadline=self._write_deadline)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise Unavailable(f"Redis refused to delete: {outcome}")
+        return bool(outcomes[0])
 
     async def evict(self, tag: str) -> int:
         """Drops what carries the tag. When Redis fails it returns 0 and counts; see `erase` and Gateways.erase."""
@@ -253,6 +265,8 @@ class RedisTier:
 
     async def erase(self, tag: str) -> int:
         """As evict, but raises Unavailable when Redis fails: then something may be left."""
+        if tag.startswith(TENANT):
+            return await self._erase_tenant(tag.removeprefix(TENANT))
         names, count = self._link.names, 0
         async for members in self.census.members(names.tag(tag)):
             keys = [names.key_of_member(member) for member in members]
@@ -263,6 +277,18 @@ class RedisTier:
             if not isinstance(outcomes[0], int):
                 raise Unavailable(f"Redis refused to evict: {outcomes[0]}")
             count += outcomes[0]
+        return count
+
+    async def _erase_tenant(self, tenant: str) -> int:
+        """Goes over all keys, since no tag set holds a tenant's. Its members in other tags are left to the census."""
+        names, count = self._link.names, 0
+        async for page in self.census.scan(names.of_tenant(tenant), _SCAN):
+            own = [name for name in page if (key := names.key_of(name)) is not None and key.tenant == tenant]
+            outcomes = await self._link.pipeline([("UNLINK", name) for name in own], deadline=self._write_deadline)
+            for name, outcome in zip(own, outcomes, strict=True):
+                if not isinstance(outcome, int):
+                    raise Unavailable(f"Redis refused to delete: {outcome}")
+                count += outcome if name.startswith(names.values.encode()) else 0
         return count
 
     def _removed(self, keys: Sequence[CacheKey]) -> list[Command]:

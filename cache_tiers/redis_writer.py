@@ -11,25 +11,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cache_tiers.bloom import RotatingBloom
-from cache_tiers.codec import pack_entry, pack_names, pack_record
-from cache_tiers.entry import Entry
+from cache_tiers.codec import Malformed, pack_entry, pack_names, pack_record, unpack_entry
+from cache_tiers.entry import Entry, Epochs
 from cache_tiers.events import INSERTED, EventStream
 from cache_tiers.link import Command, RedisLink, Unavailable
-from cache_tiers.sealed import STAMP, Keyring
+from cache_tiers.sealed import STAMP, Foreign, Keyring, Tampered
 from cache_tiers.write_behind import Write
 
 # The epochs are compared, the value written and its tags noted in one step, so nothing erased comes back: an erasure
 # either sees the value under its tag, or the write sees the moved epoch. The keys lie in several slots. A Cluster
 # needs: HSET, SET, then HMGET of the epochs, and DEL if one moved; readers check the epochs in the value in any case.
 _WRITE = """
-for i = 6, #ARGV, 2 do
-  if (redis.call('HGET', KEYS[3], ARGV[i]) or '0') ~= ARGV[i + 1] then return -1 end
+for i = 5, #ARGV, 2 do
+  if (redis.call('HGET', KEYS[2], ARGV[i]) or '0') ~= ARGV[i + 1] then return -1 end
 end
 local had = redis.call('EXISTS', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
-if ARGV[4] ~= '' then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[1]) end
-for i = 4, #KEYS do redis.call('HSET', KEYS[i], ARGV[2], string.sub(ARGV[3], 1, ARGV[5])) end
+for i = 3, #KEYS do redis.call('HSET', KEYS[i], ARGV[2], string.sub(ARGV[3], 1, ARGV[4])) end
 return had
+"""
+# A record is written beside the value it was made from (told by its stamp) and for as long as that stays, so a value
+# that was deleted or replaced meanwhile has none, and the record goes with its value's tags.
+_WRITE_RECORD = """
+for i = 3, #ARGV, 2 do
+  if (redis.call('HGET', KEYS[3], ARGV[i]) or '0') ~= ARGV[i + 1] then return -1 end
+end
+local left = redis.call('PTTL', KEYS[1])
+if left <= 0 or redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', left)
+return 1
 """
 
 
@@ -86,28 +96,39 @@ class RedisWriter:
         self._random = random.Random()
 
     async def write(self, batch: Sequence[Write]) -> list[bool]:
-        """Seals and writes in one pipeline, with one event for all. Never raises; True for each that was stored."""
+        """Seals and writes, first the values, then the records. Never raises; True for each that was stored."""
         stored = [False] * len(batch)
-        try:
-            commands: list[Command] = []
-            at: list[int] = []
-            for i, write in enumerate(batch):
-                ttl = self._ttl_ms(write.entry)
-                if ttl > 0:
-                    commands.append(await self._command(write, ttl))
-                    at.append(i)
-                else:  # expired while it waited: what it was to replace has to go all the same
-                    commands.append(("UNLINK", self._link.names.value(write.key)))
-            if at and self._events is not None:
-                names = pack_names((batch[i].key, batch[i].record is not None) for i in at)
-                commands.append(self._events.command(INSERTED, names))
-            believed_absent = [not self._filter.peek(batch[i].key.digest) for i in at]
-            for i in at:
-                self._filter.add(batch[i].key.digest)  # before it is known: a call that timed out may have written
-            outcomes = await self._link.pipeline(commands, deadline=self._deadline)
-        except Unavailable:
-            self.stats.write_failures += len(batch)
-            return stored
+        values = [i for i, write in enumerate(batch) if write.record is None]
+        records = [i for i, write in enumerate(batch) if write.record is not None]
+        for at, write_all in ((values, self._write_values), (records, self._write_records)):
+            if at:
+                try:
+                    outcomes = await write_all([batch[i] for i in at])
+                except Unavailable:
+                    self.stats.write_failures += len(at)
+                    continue
+                for i, outcome in zip(at, outcomes, strict=True):
+                    stored[i] = outcome
+        return stored
+
+    async def _write_values(self, batch: Sequence[Write]) -> list[bool]:
+        """In one pipeline, with one event for all."""
+        stored = [False] * len(batch)
+        commands: list[Command] = []
+        at: list[int] = []
+        for i, write in enumerate(batch):
+            ttl = self._ttl_ms(write.entry)
+            if ttl > 0:
+                commands.append(await self._command(write, ttl))
+                at.append(i)
+            else:  # expired while it waited: what it was to replace has to go all the same
+                commands.append(("UNLINK", self._link.names.value(write.key)))
+        if at and self._events is not None:
+            commands.append(self._events.command(INSERTED, pack_names((batch[i].key, False) for i in at)))
+        believed_absent = [not self._filter.peek(batch[i].key.digest) for i in at]
+        for i in at:
+            self._filter.add(batch[i].key.digest)  # before it is known: a call that timed out may have written
+        outcomes = await self._link.pipeline(commands, deadline=self._deadline)
         for i, absent in zip(at, believed_absent, strict=True):
             stored[i] = self._settle(outcomes[i], absent)
         return stored
@@ -115,12 +136,43 @@ class RedisWriter:
     async def _command(self, write: Write, ttl: int) -> Command:
         names, key, epochs = self._link.names, write.key, write.epochs
         value = await self._keyring.seal(key, b"v", pack_entry(write.entry, epochs))
-        record = b""
-        if write.record is not None:
-            record = await self._keyring.seal(key, b"r", pack_record(write.record, epochs))
-        keys = (names.value(key), names.record(key), names.epochs, *map(names.tag, write.entry.tags))
-        pairs = [part for tag, epoch in epochs.of for part in (tag, epoch)]
-        return ("EVAL", _WRITE, len(keys), *keys, ttl, names.member(key), value, record, STAMP, *pairs)
+        keys = (names.value(key), names.epochs, *map(names.tag, write.entry.tags))
+        return ("EVAL", _WRITE, len(keys), *keys, ttl, names.member(key), value, STAMP, *_pairs(epochs))
+
+    async def _write_records(self, batch: Sequence[Write]) -> list[bool]:
+        """As the values, but each only while its entry is what Redis holds under its key."""
+        names = self._link.names
+        gets: list[Command] = [("GET", names.value(write.key)) for write in batch]
+        held = await self._link.pipeline(gets, deadline=self._deadline)
+        commands: list[Command] = []
+        at: list[int] = []
+        for i, (write, value) in enumerate(zip(batch, held, strict=True)):
+            epochs = await self._epochs_if_same(write, value)
+            if epochs is not None and write.record is not None:
+                key = write.key
+                record = await self._keyring.seal(key, b"r", pack_record(write.record, epochs))
+                keys = (names.value(key), names.record(key), names.epochs)
+                commands.append(("EVAL", _WRITE_RECORD, len(keys), *keys, value[:STAMP], record, *_pairs(epochs)))
+                at.append(i)
+        stored = [False] * len(batch)
+        if commands:
+            if self._events is not None:
+                commands.append(self._events.command(INSERTED, pack_names((batch[i].key, True) for i in at)))
+            outcomes = await self._link.pipeline(commands, deadline=self._deadline)
+            for i, outcome in zip(at, outcomes, strict=False):
+                stored[i] = outcome == 1
+                self.stats.write_failures += isinstance(outcome, Exception)
+        return stored
+
+    async def _epochs_if_same(self, write: Write, value: object) -> Epochs | None:
+        """Of the value, when it holds the entry that is being written."""
+        if not isinstance(value, bytes):
+            return None
+        try:
+            entry, epochs = unpack_entry(await self._keyring.open(write.key, b"v", value))
+        except (Foreign, Tampered, Malformed):
+            return None
+        return epochs if entry == write.entry else None
 
     def _settle(self, outcome: object, believed_absent: bool) -> bool:
         stats = self.stats
@@ -143,3 +195,7 @@ class RedisWriter:
         if entry.expires > 0:
             ttl = min(ttl, entry.expires - self._now())
         return int(ttl * 1000)
+
+
+def _pairs(epochs: Epochs) -> list[str | int]:
+    return [part for pair in epochs.of for part in pair]

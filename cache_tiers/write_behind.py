@@ -21,6 +21,7 @@ class Write:
     key: CacheKey
     entry: Entry
     record: bytes | None
+    """If there is one, it alone is written, and only beside this very entry."""
     epochs: Epochs
 
     @property
@@ -36,8 +37,9 @@ class WriteBehind:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._waiting: deque[Write] = deque()
+        self._batch: list[Write] = []  # under way
         self._bytes = 0
-        self._writing = 0
+        self._landed = asyncio.Event()
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
@@ -45,7 +47,7 @@ class WriteBehind:
 
     def __len__(self) -> int:
         """Entries taken and not yet written."""
-        return len(self._waiting) + self._writing
+        return len(self._waiting) + len(self._batch)
 
     def start(self) -> None:
         if self._task is None:
@@ -61,6 +63,16 @@ class WriteBehind:
         self._some.set()
         self.start()
         return True
+
+    async def withdraw(self, key: CacheKey) -> None:
+        """Drops the waiting writes of the key, and waits for one under way: what is removed next stays removed."""
+        kept = [write for write in self._waiting if write.key != key]
+        if len(kept) < len(self._waiting):
+            self._bytes -= sum(write.weight for write in self._waiting) - sum(write.weight for write in kept)
+            self._waiting = deque(kept)
+            self._settle()
+        while any(write.key == key for write in self._batch):
+            await self._landed.wait()
 
     async def drain(self) -> None:
         await self._none.wait()
@@ -80,15 +92,23 @@ class WriteBehind:
     async def _run(self) -> None:
         while True:
             await self._some.wait()
-            batch = self._take()
+            self._batch = self._take()
+            self._landed.clear()
             try:
-                await self._write(batch)
+                if self._batch:  # else all was withdrawn
+                    await self._write(self._batch)
             except Exception:
-                log.exception("a batch of %d entries was lost", len(batch))
-            self._bytes -= sum(write.weight for write in batch)
-            self._writing = 0
-            if not self._waiting:
-                self._some.clear()
+                log.exception("a batch of %d entries was lost", len(self._batch))
+            finally:
+                self._bytes -= sum(write.weight for write in self._batch)
+                self._batch = []
+                self._landed.set()
+                self._settle()
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            self._some.clear()
+            if not self._batch:
                 self._none.set()
 
     def _take(self) -> list[Write]:
@@ -99,5 +119,4 @@ class WriteBehind:
             if batch and size > BATCH_BYTES:
                 break
             batch.append(self._waiting.popleft())
-        self._writing = len(batch)
         return batch

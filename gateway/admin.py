@@ -11,7 +11,7 @@ from cache_tiers.link import Unavailable as RedisUnavailable
 from cache_tiers.read_through import ReadThrough
 from gateway import wire
 from gateway.engines import Engines
-from gateway.errors import BadField, EraseIncomplete, NotFound, RefrainError, Unavailable
+from gateway.errors import BadField, EraseIncomplete, Unavailable, status_of
 from gateway.keys import Keys
 from gateway.observe import Observer
 from gateway.path import RequestPath
@@ -69,8 +69,8 @@ class Admin:
                 decoded = wire.decode_synthesize(request, self._limits)
                 call = self._path.prepare(SYNTHESIZE, tenant, decoded, started, request.ByteSize())
                 answer = speech_pb2.SynthesizeResponse.FromString(await self._path.answer(call))
-            except RefrainError as error:
-                return str(error)
+            except Exception as error:  # one that fails does not keep the others from being warmed
+                return status_of(error).message
             return int(answer.cache_info.status)
 
     async def invalidate(self, data: bytes, context: CallContext) -> bytes:
@@ -128,16 +128,16 @@ class Admin:
     async def report_wrong_hit(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)
         entry_id = parse(cache_pb2.ReportWrongHitRequest, data).entry_id
-        pair = _hex(entry_id[1:]) if entry_id[:1] == "f" else None
-        if pair is None or len(pair) != 32:
+        pair = self._keys.of(tenant).open_pair(entry_id)
+        if pair is None:
             raise BadField(
                 "entry_id",
                 entry_id,
                 "the entry_id of a HIT_FUZZY answer",
                 "an exact answer can't be another recording's; drop it with Invalidate" if entry_id[:1] == "e" else "",
             )
-        known = self._recall.report_wrong(tenant, pair[:16], pair[16:])
-        return cache_pb2.ReportWrongHitResponse(quarantined=known).SerializeToString()
+        new = await self._recall.report_wrong(tenant, *pair)
+        return cache_pb2.ReportWrongHitResponse(quarantined=new).SerializeToString()
 
     async def stats(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)

@@ -35,10 +35,11 @@ class Slots:
         return self._running
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Raises `Overloaded` when the queue is full, with the time after which a slot is likely free."""
+    async def slot(self, *, admitted: bool = False) -> AsyncIterator[None]:
+        """Raises `Overloaded` when the queue is full, with the time after which a slot is likely free; not for work that
+        was `admitted` before and takes its next step."""
         if self._running >= self._limit or self._queue:
-            await self._wait()
+            await self._wait(admitted)
         else:
             self._running += 1
         started = self._clock()
@@ -48,8 +49,8 @@ class Slots:
             self._mean_s += 0.1 * (self._clock() - started - self._mean_s)
             self._release()
 
-    async def _wait(self) -> None:
-        if len(self._queue) >= self._waiting_limit:
+    async def _wait(self, admitted: bool) -> None:
+        if not admitted and len(self._queue) >= self._waiting_limit:
             raise Overloaded(max(0.05, self._mean_s * (len(self._queue) + 1) / self._limit))
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)

@@ -26,7 +26,7 @@ from cache_tiers.device import DeviceTier
 from cache_tiers.embedded import EmbeddedRedis
 from cache_tiers.entry import CacheKey
 from cache_tiers.erasure import Gateways
-from cache_tiers.events import EventStream, RedisEpochs
+from cache_tiers.events import ERASED, EventStream, RedisEpochs
 from cache_tiers.ledger import Ledger
 from cache_tiers.link import RedisLink, Unavailable
 from cache_tiers.master_key import load_or_create_master_key
@@ -50,7 +50,7 @@ from gateway.path import RequestPath
 from gateway.recall import Recall, TenantPolicy
 from gateway.server import GrpcServer
 from gateway.servicer import Servicer
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from gateway.streams import Streams
 from gateway.tenants import Tenants
 from gateway.trace import AccessTrace
@@ -65,6 +65,9 @@ LANGUAGES = ("en-US",)
 HEAT_EVERY_S = 10.0
 """How often the keys hit in the device tier are touched in Redis, so that it does not forget the hottest."""
 HEAT_KEYS = 10_000
+REBUILD_EVERY_S = 3600.0
+"""How often recall's index is read anew, which forgets what Redis has forgotten."""
+FIRST_RETRY_S = 0.25
 
 
 @dataclass(slots=True)
@@ -100,7 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         workers = settings.engines.workers or os.cpu_count() or 1
         codecs = _pool(stack, "codec", max(4, workers))
         engines, private = await asyncio.gather(_engines(settings, stack, workers), _private_redis(settings, stack))
-        shared = _shared(settings, private.url if private else settings.redis.url, master)
+        shared = _shared(settings, private, master)
         stack.push_async_callback(shared.link.aclose)
 
         device_bytes = int(settings.device.size)
@@ -110,13 +113,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         cache = ReadThrough(
             device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs
         )
-        stack.push_async_callback(cache.aclose)
         recall = Recall(_policies(settings), RedisJournal(shared.tier, Ledger(shared.link), shared.events), epochs=shared.epochs)
-        stack.push_async_callback(recall.close)
         observer = Observer(_trace(settings, keys, stack))
         tenants = Tenants(settings.tokens)
         slots = Slots(workers, settings.engines.queue, clock=time.monotonic)
         limits = _limits(engines)
+        for name in settings.voices:
+            if name not in limits.voices:
+                known = ", ".join(sorted(limits.voices))
+                raise SettingsError(f"voices.{name}: the synthesizer has no such voice; it has {known}")
         path = RequestPath(
             cache=cache,
             keys=keys,
@@ -146,13 +151,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         servicer = Servicer(path, Streams(path, limits), admin, engines, tenants, observer, languages=LANGUAGES)
         redis_bytes = 0 if settings.redis.url else int(settings.redis.maxmemory)
         watch(observer, device, device_bytes, shared.tier, shared.link, redis_bytes, cache, slots, recall)
-        rebuild = _Repeated(recall.rebuild, "recall-rebuild")
-        stack.push_async_callback(rebuild.close)
+        rebuild = _Repeated(recall.rebuild, "recall-rebuild", REBUILD_EVERY_S)
         follow(shared.events, shared.gateways, shared.tier, cache, recall, rebuild.ask)
         if private is not None:
-            shared.gateways.on_erase(lambda tag: private.compact())
+            shared.gateways.on_erase(lambda tag: private.compact_soon())  # at each start too
+            shared.events.on(ERASED, lambda event: private.compact_soon())
 
         await _join(shared, stack)
+        # Ended before the tier is, which has to take what they still store: flights first, then what they enrolled.
+        stack.push_async_callback(recall.close)
+        stack.push_async_callback(rebuild.close)
+        stack.push_async_callback(cache.aclose)
         server = GrpcServer(servicer.handlers(), int(settings.listen.max_message_bytes))
         http = HttpServer(_page(observer), lambda: server.serving)
         http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
@@ -204,9 +213,9 @@ async def _private_redis(settings: Settings, stack: contextlib.AsyncExitStack) -
     return private
 
 
-def _shared(settings: Settings, url: str, master: bytes) -> Shared:
+def _shared(settings: Settings, private: EmbeddedRedis | None, master: bytes) -> Shared:
     own = settings.redis
-    link = RedisLink(url, deadline=own.get_deadline)
+    link = RedisLink(private.url if private else own.url, deadline=own.get_deadline)
     events = EventStream(link, gateway=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     epochs = RedisEpochs(link, events)
     keyring = Keyring(link, [master])
@@ -221,7 +230,8 @@ def _shared(settings: Settings, url: str, master: bytes) -> Shared:
         write_deadline=own.put_deadline,
         queue_bytes=int(own.write_queue),
     )
-    return Shared(link, events, epochs, tier, Gateways(link, events, epochs, tier, keyring))
+    gateways = Gateways(link, events, epochs, tier, keyring, alone=private is not None)
+    return Shared(link, events, epochs, tier, gateways)
 
 
 async def _join(shared: Shared, stack: contextlib.AsyncExitStack) -> None:
@@ -300,28 +310,36 @@ def _background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, T], 
 
 
 class _Repeated:
-    """Work that may be asked for while it runs, and is then done once more from the start."""
+    """Work that is done when asked for and from then on every so often, again and again until it succeeds. Asked for
+    while it runs, it starts over."""
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, object]], name: str) -> None:
-        self._work, self._name = work, name
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, object]], name: str, every: float) -> None:
+        self._work, self._name, self._every = work, name, every
         self._task: asyncio.Task[None] | None = None
 
     def ask(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        self._task = asyncio.create_task(self._run(), name=self._name)
+        before = self._task
+        if before is not None:
+            before.cancel()
+        self._task = asyncio.create_task(self._run(before), name=self._name)
 
-    async def _run(self) -> None:
-        delay = 0.25
+    async def _run(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # never two at once
+            await asyncio.gather(before, return_exceptions=True)
+        delay = FIRST_RETRY_S
         while True:
             try:
                 await self._work()
-            except Unavailable as error:
-                log.warning("%s waits for Redis: %s", self._name, error)
+            except Exception as error:
+                if isinstance(error, Unavailable):
+                    log.warning("%s waits for Redis: %s", self._name, error)
+                else:
+                    log.exception("%s failed and is tried again", self._name)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 10.0)
             else:
-                return
+                await asyncio.sleep(self._every)
+                delay = FIRST_RETRY_S
 
     async def close(self) -> None:
         if self._task is not None:

@@ -84,7 +84,7 @@ def costly(decoding: Decoding, content: bytes) -> bool:
     """Whether decoding `content` may hold an event loop up for more than a millisecond or so."""
     if decoding.canonical:
         return len(content) > 1 << 20
-    plain = decoding.encoding in HEADERLESS or content.startswith(b"RIFF")
+    plain = decoding.encoding in HEADERLESS or containers.quickly_read(content)
     return len(content) > 1 << 17 if plain else True
 
 
@@ -134,6 +134,16 @@ class AudioCollector:
         self._resampler = Resampler(decoding.rate, RECOGNIZER_RATE) if self._headerless else None
         self.frame_bytes = self._channels * (1 if decoding.encoding is Encoding.MULAW else 2)
         """Bytes of one sample of every channel of headerless sound."""
+
+    @property
+    def headerless(self) -> bool:
+        """Whether sound is converted as it comes."""
+        return self._headerless
+
+    @property
+    def held(self) -> int:
+        """Bytes kept until the end."""
+        return len(self._held) + len(self._pcm)
 
     def push(self, chunk: bytes) -> bytes:
         """Canonical PCM that `chunk` completes; none for a container. Raises `TooLarge` past the limit."""

@@ -31,6 +31,10 @@ OPUS_RATES: Final = (8_000, 12_000, 16_000, 24_000, 48_000)
 """Hz that Opus works at (RFC 6716 section 2)."""
 UNKNOWN_SIZE: Final = 0x7FFF0000
 """WAV data sizes from here on (and 0) are what programs write into a pipe, where they cannot come back to fix it."""
+MOST_CHUNKS: Final = 1000
+"""Chunks of a WAV before its sound, or metadata blocks of a FLAC: each is a step of a walk in Python."""
+OGG_BYTES: Final = 40 << 20
+"""Ten minutes of Opus at its highest rate, 510 kbit/s (RFC 6716), and the pages around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,19 @@ _PACKED: Final[dict[int, Callable[[int, int], int]]] = {
 """Format tag to samples a block, by block size and channels: Microsoft ADPCM, IMA ADPCM, GSM 6.10 (RFC 2361)."""
 
 
+def quickly_read(content: bytes) -> bool:
+    """Whether `content` is a WAV of a kind that numpy alone decodes, its sound within the first few chunks."""
+    tag, at = 0, 12
+    for _ in range(8):
+        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        if name == b"data":
+            return content.startswith(b"RIFF") and any(tag == plain for plain, _ in _PLAIN)
+        if name == b"fmt ":
+            tag = int.from_bytes(content[at + 8 : at + 10], "little")
+        at += 8 + size + size % 2
+    return False
+
+
 def _from_24_bit(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     wide = np.zeros((len(raw) // 3, 4), np.uint8)
     wide[:, 1:] = raw.reshape(-1, 3)
@@ -98,8 +115,11 @@ def _open_wav(content: bytes, field: str) -> Recording:
     if content[8:12] != b"WAVE":
         raise bad("WAV", "is RIFF, but not WAVE")
     fmt, data = b"", None
-    at = 12
+    at, chunks = 12, 0
     while data is None:
+        chunks += 1
+        if chunks > MOST_CHUNKS:
+            raise bad(f"WAV of at most {MOST_CHUNKS} chunks before its data chunk")
         if at + 8 > len(content):
             raise bad("WAV, whole", "truncated: it ends before its data chunk")
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
@@ -179,8 +199,11 @@ def _open_flac(content: bytes, field: str) -> Recording:
     if len(content) < 42 or content[4] & 0x7F or content[5:8] != b"\0\0\x22":
         raise bad("FLAC", "truncated, or without a STREAMINFO block")
     info = content[8:42]
-    last, at = content[4] >> 7, 42
+    last, at, blocks = content[4] >> 7, 42, 0
     while not last:
+        blocks += 1
+        if blocks > MOST_CHUNKS:
+            raise bad(f"FLAC of at most {MOST_CHUNKS} metadata blocks")
         if at + 4 > len(content):
             raise bad("FLAC, whole", "truncated in its metadata")
         last = content[at] >> 7
@@ -207,6 +230,8 @@ def _open_flac(content: bytes, field: str) -> Recording:
 def _open_opus(content: bytes, field: str) -> Recording:
     """Ogg Opus (RFC 7845) of one logical stream, its pages in order and undamaged from first to last."""
     bad = partial(BadField, field, content)
+    if len(content) > OGG_BYTES:
+        raise bad(f"OGG_OPUS of at most {OGG_BYTES} bytes")
     try:
         first, granule = ogg.check(content)
     except ogg.Damaged as error:

@@ -26,6 +26,7 @@ def follow(
     rebuild: Callable[[], None],
 ) -> None:
     """Plugs the handlers in; before the stream is started. `rebuild` starts reading recall's index anew."""
+    joined = False
 
     async def inserted(event: Event) -> None:
         if event.source == events.gateway:
@@ -54,11 +55,21 @@ def follow(
             recall.hear_quarantine(*unpack_quarantine(event.payload))
 
     def gap() -> None:
+        nonlocal joined
+        if joined:  # removals that were missed are not told again
+            cache.drop_where(lambda key: True)
+        joined = cache.keeping = True
         recall.start_over()
         rebuild()
+
+    def lost() -> None:
+        cache.keeping = False
+        cache.drop_where(lambda key: True)
+        recall.start_over()
 
     events.on_gap(gap)
     events.on(QUARANTINED, quarantined)
     events.on(INSERTED, inserted)
     events.on(REMOVED, removed)
     gateways.on_erase(erased)
+    gateways.on_lost(lost)

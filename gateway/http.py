@@ -129,8 +129,10 @@ class MetricsPage(Collector):
     def _audits(self) -> Iterator[Metric]:
         audits = self._read(self._observer.audits, AuditCount())
         verdicts = {
-            ("right",): audits.audited - audits.wrong, ("wrong",): audits.wrong, ("undecided",): audits.undecided
-        }  # fmt: skip
+            ("right",): audits.audited - audits.wrong - audits.undecided,
+            ("wrong",): audits.wrong,
+            ("undecided",): audits.undecided,
+        }
         yield _counter("fuzzy_audits", "Fuzzy answers judged.", ("verdict",), verdicts)
         bound = "Upper 95 % bound of the share of wrong answers among fuzzy hits."
         yield _gauge("fuzzy_wrong_upper_bound", bound, (), {(): audits.wrong_upper_bound})

@@ -25,7 +25,7 @@ class RedisJournal:
         self._tier, self._ledger, self._events = tier, ledger, events
 
     def keep_record(self, key: CacheKey, entry: Entry, record: bytes) -> None:
-        self._tier.put_behind(key, entry, record)
+        self._tier.put_record_behind(key, entry, record)
 
     async def keep_state(self, tenant: str, audit: bytes) -> None:
         try:

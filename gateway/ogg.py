@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 HEADER: Final = 27
 FIRST, LAST = 2, 4
+MOST_PAGES: Final = 60_000
+"""Twice as many as hold ten minutes with a page for every packet of 20 ms. Each is a step of a walk in Python."""
 _FIELDS: Final = struct.Struct("<4sBBqIII")
 _MIRROR: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """Every byte with its bits the other way round."""
@@ -29,6 +31,8 @@ def check(content: bytes) -> Checked:
     """Raises `Damaged` unless `content` is one logical stream from its first to its last page."""
     serial, granule, flags, first = 0, 0, 0, (0, 0)
     for number, (at, body, end) in enumerate(pages(content)):
+        if number >= MOST_PAGES:
+            raise Damaged(f"more than {MOST_PAGES} pages")
         if end > len(content):
             raise Damaged("truncated")
         magic, version, flags, position, stream, sequence, crc = _FIELDS.unpack_from(content, at)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 
 from cache_tiers.device import Lease
 from cache_tiers.entry import CacheKey, Entry
-from cache_tiers.read_through import ReadThrough, Source
+from cache_tiers.read_through import Answer, ReadThrough, Source
 from gateway import wire
 from gateway.admission import Slots
 from gateway.engines import Engines
@@ -33,9 +33,11 @@ from gateway.recall import Recall, Recalled, TenantPolicy
 from gateway.shortcuts import Shortcut, Shortcuts
 from gateway.tasks import RECOGNIZE, Task
 from gateway.tenants import CallContext, Tenants
+from gateway.text import SPEAKABLE
 from gateway.voices import NoNearVoice, VoiceBook
 from gateway.wire.messages import transcript_of
 from models.engine import Engine, EngineError, Witness
+from models.text import NothingToSpeak
 from models.utterance import Chunk, Transcript, Utterance, Waveform
 
 T = TypeVar("T")
@@ -76,7 +78,7 @@ class Call:
 
     @property
     def fuzzy(self) -> bool:
-        return self.task is RECOGNIZE and self.policy.allows_fuzzy(self.decoded.control.match)
+        return self.task is RECOGNIZE and self.known is None and self.policy.allows_fuzzy(self.decoded.control.match)
 
     def tags(self) -> tuple[str, ...]:
         """What the answer can be evicted by. Made on a miss only."""
@@ -268,7 +270,8 @@ class RequestPath:
         """Everything that names the answer: engine, voice handle, input digest, key."""
         keys = self._keys.of(tenant)
         engine = self._engines.of(task.name, decoded.model)
-        voice, cosine = self._voice(decoded, engine)
+        policy = self._policies(tenant)
+        voice, cosine = self._voice(decoded, engine, policy)
         output = decoded.output
         fields = KeyFields(
             task=task.name,
@@ -287,7 +290,7 @@ class RequestPath:
             task=task,
             tenant=tenant,
             keys=keys,
-            policy=self._policies(tenant),
+            policy=policy,
             decoded=decoded,
             engine=engine,
             fields=fields,
@@ -298,7 +301,7 @@ class RequestPath:
             bytes_in=bytes_in,
         )
 
-    def _voice(self, decoded: wire.Decoded, engine: Engine) -> tuple[str, float]:
+    def _voice(self, decoded: wire.Decoded, engine: Engine, policy: TenantPolicy) -> tuple[str, float]:
         if decoded.voice is None:
             voices = engine.info.voices
             return (voices[0] if voices else ""), 1.0
@@ -310,39 +313,36 @@ class RequestPath:
             raise BadField("voice.embedding", f"{len(decoded.voice)} numbers", str(error)) from error
         if resolved.exact:
             return resolved.handle, 1.0
-        if decoded.control.match != wire.Match.FUZZY:
+        least = max(decoded.control.min_similarity, policy.min_similarity)
+        if not policy.allows_fuzzy(decoded.control.match) or resolved.cosine < least:
             raise BadField(
                 "voice.embedding",
                 f"cosine {resolved.cosine:.3f} to voice '{resolved.handle}'",
-                "a registered embedding, or cache_control.match FUZZY to take the nearest voice",
+                "a registered embedding, or cache_control.match FUZZY where the tenant may have it and a cosine of at"
+                f" least {least:.3f}",
             )
         return resolved.handle, resolved.cosine
 
     async def _serve(self, call: Call, compute: Callable[[], AsyncIterator[bytes]]) -> Served:
         """Decides where the answer comes from. The frames are not yet read when this returns."""
         control = call.decoded.control
-        if control.mode == wire.Mode.BYPASS:
-            return Served(BYPASS, compute())
-        refresh = control.mode == wire.Mode.REFRESH
-        if not refresh and (control.mode == wire.Mode.ONLY_IF_CACHED or call.fuzzy or control.max_age_s is not None):
+        bypass = control.mode == wire.Mode.BYPASS
+        refresh = bypass or control.mode == wire.Mode.REFRESH
+        if not refresh and (control.mode == wire.Mode.ONLY_IF_CACHED or call.fuzzy):
             found = await self._remembered(call)
             if found is not None:
                 return found
             if control.mode == wire.Mode.ONLY_IF_CACHED:
                 raise NotCached(f"no {call.task.name} answer to this request is cached")
-            refresh = control.max_age_s is not None
-        answer = await self._cache.get(
-            call.key,
-            compute,
-            store=not control.no_store,
-            ttl_s=control.ttl_s,
-            tags=call.tags(),
-            refresh=refresh,
-            cost_ms=lambda: call.compute_ms,
-            on_commit=lambda key, entry: self._committed(call, entry),
-        )
+        answer = await self._get(call, compute, refresh=refresh, store=not (bypass or control.no_store))
+        max_age = control.max_age_s
+        if max_age is not None and answer.source is Source.HIT and answer.age_s > max_age:
+            answer.release()
+            answer = await self._get(call, compute, refresh=True, store=not control.no_store)
         call.lookup_ms = (self._clock() - call.started) * 1e3
-        if answer.source is Source.HIT:
+        if bypass:
+            status = BYPASS
+        elif answer.source is Source.HIT:
             status = HIT_EXACT if call.voice_cosine >= 1.0 else HIT_FUZZY
         else:
             status = MISS if answer.source is Source.MISS else COALESCED
@@ -353,8 +353,22 @@ class RequestPath:
             answer.age_s,
             call.voice_cosine if status in (HIT_EXACT, HIT_FUZZY) else 0.0,
             answer.cost_ms if answer.source is Source.HIT else 0.0,
-            "e" + call.key.digest.hex(),
+            "" if bypass else "e" + call.key.digest.hex(),
             answer.release,
+        )
+
+    async def _get(self, call: Call, compute: Callable[[], AsyncIterator[bytes]], *, refresh: bool, store: bool) -> Answer:
+        """Reads through the tiers. Neither reading nor storing is a bypass, still in a flight, which outlives a caller
+        only as long as somebody listens."""
+        return await self._cache.get(
+            call.key,
+            compute,
+            store=store,
+            ttl_s=call.decoded.control.ttl_s,
+            tags=call.tags(),
+            refresh=refresh,
+            cost_ms=lambda: call.compute_ms,
+            on_commit=lambda key, entry: self._committed(call, entry),
         )
 
     async def _remembered(self, call: Call) -> Served | None:
@@ -369,7 +383,7 @@ class RequestPath:
         if recalled is None:
             return None
         key = call.keys.cache_key(call.fields, recalled.digest)
-        entry_id = f"f{call.input_digest[:16].hex()}{recalled.digest[:16].hex()}"
+        entry_id = call.keys.pair_id(call.input_digest, recalled.digest)
         served = await self._lookup(call, key, HIT_FUZZY, recalled.similarity, entry_id)
         if served is None:
             return None
@@ -378,7 +392,8 @@ class RequestPath:
         shifted = [wire.shift_words(frame, recalled.offset_s, call.decoded.input_seconds) for frame in frames]
         words = transcript_of(frames[0])
         audited = replace(call)  # whose compute time is not that of the answer, should it be withheld
-        self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(audited, words))
+        if not self._slots.waiting:  # audits never stand in a caller's way
+            self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(audited, words))
         if not self._recall.may_serve(call.tenant):
             return None
         served.frames, served.release = _replay(shifted), lambda: None
@@ -401,7 +416,7 @@ class RequestPath:
     # --------------------------------------------------------------------------------------------- computing
 
     async def _run(self, call: Call) -> AsyncGenerator[Chunk, None]:
-        """The engine's chunks, in a slot; the time spent in the engine is the answer's compute cost."""
+        """The engine's chunks; the time spent in the engine is the answer's compute cost."""
         decoded = call.decoded
         utterance = Utterance(
             content=wire.utterance_content(call.task.name, decoded.canonical),
@@ -410,19 +425,25 @@ class RequestPath:
             speed=decoded.speed,
             language=decoded.language,
         )
-        async with self._slots.slot():
-            begun = self._clock()
-            try:
-                async with aclosing(call.engine.run(utterance)) as chunks:
-                    async for chunk in chunks:
-                        call.compute_ms += (self._clock() - begun) * 1e3
-                        yield chunk
+        try:
+            async with aclosing(call.engine.run(utterance)) as chunks:
+                admitted = False
+                while True:
+                    # A slot for each step, so that a listener who does not read holds none between them.
+                    async with self._slots.slot(admitted=admitted):
                         begun = self._clock()
-            except (EngineError, ValueError) as error:
-                facts = {"task": call.task.name, "engine": call.fields.engine[:12]}
-                log.exception("engine failed", extra={"fields": facts})
-                raise EngineFailed(f"the {call.task.name} engine could not answer") from error
-            call.compute_ms += (self._clock() - begun) * 1e3
+                        chunk = await anext(chunks, None)
+                        call.compute_ms += (self._clock() - begun) * 1e3
+                    if chunk is None:
+                        return
+                    admitted = True
+                    yield chunk
+        except NothingToSpeak as error:
+            raise BadField("input.text", decoded.canonical.decode(), SPEAKABLE, str(error)) from error
+        except (EngineError, ValueError) as error:
+            facts = {"task": call.task.name, "engine": call.fields.engine[:12]}
+            log.exception("engine failed", extra={"fields": facts})
+            raise EngineFailed(f"the {call.task.name} engine could not answer") from error
 
     def _compute_whole(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
         async def compute() -> AsyncIterator[bytes]:

@@ -13,6 +13,7 @@ import functools
 import logging
 import random
 import struct
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,12 +23,15 @@ from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.epochs import EpochBook, LocalEpochs
 from cache_tiers.events import tenant_tag
 from gateway import audio, wire
+from gateway.errors import Overloaded
 from gateway.fingerprint.audit import Audit, lower_bound
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.index import RecallIndex
 from gateway.stats import AuditCount
 
 T = TypeVar("T")
+_Change = tuple[str | None, Callable[[RecallIndex], object]]
+"""A tenant, or None for all of them, and what is done to its index."""
 log = logging.getLogger("refrain.recall")
 
 _HEAD = struct.Struct("<BH")
@@ -133,6 +137,9 @@ class Recall:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random(seed)
+        self._judging = False
+        self._missed: list[_Change] | None = None
+        """What changes while the index is rebuilt aside, to be done again on the new one."""
         self.ready = asyncio.Event()
         self.stats = RecallStats()
 
@@ -189,24 +196,35 @@ class Recall:
         audit, limit = state.audit, state.policy.wrong_hit_limit
         if state.policy.require_proof:
             return audit.allowed(limit)
-        return lower_bound(audit.wrong, audit.audited) <= limit
+        return lower_bound(audit.wrong, audit.wrong + audit.right) <= limit
 
     # ------------------------------------------------------------------------------------------------ auditing
 
     def maybe_audit(self, tenant: str, recalled: Recalled, judge: Verdict) -> None:
-        """Judges a share of the fuzzy answers, off the caller's path."""
+        """Judges a share of the fuzzy answers, off the caller's path.
+
+        One at a time: audits take the engine that callers wait for. A sample for which there is no room is dropped
+        before anything is known of it, so that leaving it out tells nothing.
+        """
+        if self._judging:
+            return
         state = self._of(tenant)
         limit = state.policy.wrong_hit_limit if state.policy.require_proof or not self._allowed(state) else 1.0
         if state.audit.should_audit(self._random, limit):
+            self._judging = True
             self._spawn(self._audit(tenant, recalled, judge))
 
     async def _audit(self, tenant: str, recalled: Recalled, judge: Verdict) -> None:
         state = self._of(tenant)
         try:
             right = await judge()
+        except Overloaded:
+            return
         except Exception:
             log.exception("an audit could not be judged", extra={"fields": {"tenant": tenant}})
             right = None
+        finally:
+            self._judging = False
         self.stats.audited += 1
         if right is False:
             await self._quarantine(tenant, _pair(recalled.query, recalled.digest))
@@ -214,12 +232,15 @@ class Recall:
             state.audit.record("undecided" if right is None else "right")
             await self._keep_state(tenant, state)
 
-    def report_wrong(self, tenant: str, query: bytes, digest: bytes) -> bool:
-        """An operator or caller says that the pair is wrong: never matched again, and a failed audit. False if known."""
+    async def report_wrong(self, tenant: str, query: bytes, digest: bytes) -> bool:
+        """An operator or caller says that the pair is wrong: never matched again, and a failed audit. False if known.
+
+        The pair must be one that was served; `gateway.keys` signs those.
+        """
         pair = _pair(query, digest)
         if self._of(tenant).audit.is_quarantined(pair):
             return False
-        self._spawn(self._quarantine(tenant, pair))
+        await self._quarantine(tenant, pair)
         return True
 
     async def _quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
@@ -272,10 +293,9 @@ class Recall:
         code = await self._in_thread(lambda: fingerprint(audio.waveform(pcm).samples))
         if code is None or not self._epochs.unchanged(epochs):
             return
-        index = self._of(key.tenant).index
-        await self._in_thread(lambda: index.add(digest, code, entry.tags))
+        await self._change(key.tenant, lambda index: index.add(digest, code, entry.tags))
         if not self._epochs.unchanged(epochs):
-            await self._in_thread(lambda: index.remove(digest))
+            await self._change(key.tenant, lambda index: index.remove(digest))
             return
         self.stats.enrolled += 1
         if self._journal is not None:
@@ -283,17 +303,19 @@ class Recall:
 
     async def forget(self, tag: str) -> int:
         """Removes every recording that carries the tag, of whichever tenant (tags are keyed digests)."""
-        removed = 0
+        before = self.entries()
+        if self._missed is not None:  # one of tenants that are known to the new index alone, too
+            self._missed.append((None, lambda index: index.remove_tag(tag)))
         for state in list(self._tenants.values()):
-            removed += await self._in_thread(functools.partial(state.index.remove_tag, tag))
-        return removed
+            await self._in_thread(functools.partial(state.index.remove_tag, tag))
+        return before - self.entries()
 
     async def forget_tenant(self, tenant: str) -> None:
         """Drops the tenant's whole index; audits and quarantine stay."""
-        state = self._tenants.get(tenant)
-        if state is not None:
-            fresh = RecallIndex()
-            state.index = fresh
+        if self._missed is not None:
+            self._missed.append((tenant, RecallIndex.clear))
+        if tenant in self._tenants:
+            self._tenants[tenant].index = RecallIndex()
 
     # ------------------------------------------------------------------------------------------------ start, end
 
@@ -304,8 +326,31 @@ class Recall:
             state.index = RecallIndex()
 
     async def rebuild(self) -> int:
-        """Reads all recordings back from the journal; fuzzy answers begin when it is done. Returns how many."""
-        count = 0
+        """Reads all recordings back from the journal into new indexes, which then take the place of the old ones.
+
+        What has expired or was evicted in Redis is thereby forgotten. Fuzzy answers go on meanwhile, if they had
+        begun, and begin when it is done. Returns how many recordings there are.
+        """
+        fresh: dict[str, RecallIndex] = defaultdict(RecallIndex)
+        missed: list[_Change] = []
+        self._missed = missed
+        try:
+            await self._read_journal(fresh)
+            while missed:
+                tenant, change = missed.pop(0)
+                for index in list(fresh.values()) if tenant is None else [fresh[tenant]]:
+                    await self._in_thread(functools.partial(change, index))
+        finally:
+            if self._missed is missed:  # else another rebuild has begun since, and this one was given up
+                self._missed = None
+        for tenant, state in self._tenants.items():
+            state.index = fresh.pop(tenant, RecallIndex())
+        for tenant, index in fresh.items():
+            self._of(tenant).index = index
+        self.ready.set()
+        return self.entries()
+
+    async def _read_journal(self, fresh: dict[str, RecallIndex]) -> None:
         if self._journal is not None:
             for tenant, audit in (await self._journal.states()).items():
                 with contextlib.suppress(ValueError):  # of a newer gateway: this one counts afresh
@@ -313,18 +358,18 @@ class Recall:
             for tenant, pair in await self._journal.quarantined():
                 self._of(tenant).audit.learn(Audit(quarantined={pair}))
             async for key, record in self._journal.records():
-                count += await self.learn(key.tenant, record)
-        self.ready.set()
-        return count
+                unpacked = _unpack(record)
+                if unpacked is not None:
+                    digest, tags, code = unpacked
+                    await self._in_thread(functools.partial(fresh[key.tenant].add, digest, code, tags))
 
     async def learn(self, tenant: str, record: bytes) -> bool:
-        """Takes in a recording that another gateway, or an earlier run, enrolled. False when it can't be read."""
+        """Takes in a recording that another gateway enrolled. False when it can't be read."""
         unpacked = _unpack(record)
         if unpacked is None:
             return False
         digest, tags, code = unpacked
-        index = self._of(tenant).index
-        await self._in_thread(lambda: index.add(digest, code, tags))
+        await self._change(tenant, lambda index: index.add(digest, code, tags))
         return True
 
     async def close(self) -> None:
@@ -337,6 +382,12 @@ class Recall:
         return sum(len(state.index) for state in self._tenants.values())
 
     # ------------------------------------------------------------------------------------------------- plumbing
+
+    async def _change(self, tenant: str, change: Callable[[RecallIndex], object]) -> None:
+        """Changes the tenant's index, and the one that is being built to take its place."""
+        if self._missed is not None:
+            self._missed.append((tenant, change))
+        await self._in_thread(functools.partial(change, self._of(tenant).index))
 
     async def _keep_state(self, tenant: str, state: _Tenant) -> None:
         if self._journal is not None:

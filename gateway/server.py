@@ -17,10 +17,14 @@ class PortTaken(Exception):
 
 
 class GrpcServer:
-    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]], max_receive_bytes: int) -> None:
+    def __init__(
+        self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]], max_receive_bytes: int, max_calls: int | None = None
+    ) -> None:
+        """gRPC itself refuses larger messages and more calls at once, both with RESOURCE_EXHAUSTED."""
         self.serving = False
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
         self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=max_calls,
             options=[
                 ("grpc.max_receive_message_length", max_receive_bytes),
                 ("grpc.max_send_message_length", -1),

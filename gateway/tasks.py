@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from models.engine import EngineError
 from models.utterance import Audio, Chunk, Transcript
 
 
-MEL_INLINE_BYTES = 1 << 20
-"""A mel up to this size is checked in well under a millisecond."""
+INLINE_BYTES: Final = 256 << 10
+"""Parsing, checking and hashing a larger request belongs in a thread, whatever it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Task:
     """Parses a serialised request message. Raises `BadField`."""
     decode: Callable[[Any, wire.Limits], wire.Decoded]
     costly: Callable[[Any], bool]
-    """Whether decoding takes so long that it belongs in a thread."""
+    """Whether decoding a request of at most `INLINE_BYTES` takes so long that it belongs in a thread."""
     whole: Callable[[wire.Decoded, list[Chunk]], bytes]
     """All chunks of an answer to the one message of a whole answer; empty bytes when there is nothing in it."""
     frames: Callable[[wire.Decoded], AudioFrames] | None = None
@@ -95,7 +95,7 @@ VOCODE = Task(
     name="vocode",
     request=messages.parse_vocode,
     decode=wire.decode_vocode,
-    costly=lambda request: len(request.mel.data) > MEL_INLINE_BYTES,
+    costly=lambda request: False,
     whole=lambda decoded, chunks: wire.vocode_frame(*_spoken(decoded, chunks)),
     frames=AudioFrames,
 )

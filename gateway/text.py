@@ -10,6 +10,7 @@ import unicodedata
 from typing import Final
 
 from gateway.errors import BadField, TooLarge
+from models.text import fold
 
 TEXT_BYTES: Final = 5000
 """UTF-8 bytes of one text, as in Google's Text-to-Speech."""
@@ -19,13 +20,19 @@ SPEAKABLE: Final = "text with Latin letters or digits"
 _CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """C0, DEL and C1 but for those that Unicode calls white space (tab, line ends, U+0085)."""
 _ASCII_SPEAKABLE: Final = re.compile("[A-Za-z0-9]")
-_SENTENCE_END: Final = re.compile(r"(?:[.!?\u2026]+[\"'\u2019\u201d)\]]*|[\u3002\uff01\uff1f])(?=\s)|\n\s*\n")
-"""An end mark with what closes it, or a blank line. White space must follow: 3.14 is no end, nor a mark yet to grow."""
+_SENTENCE_END: Final = re.compile(
+    r"(?:(?<![.!?\u2026])[.!?\u2026]++[\"'\u2019\u201d)\]]*+|[\u3002\uff01\uff1f])(?=\s)|\n\s*\n"
+)
+"""An end mark with what closes it, or a blank line. White space must follow: 3.14 is no end, nor a mark yet to grow.
+
+Takes linear time: a run of marks is begun at its first only, and never given back."""
 _ABBREVIATION: Final = re.compile(
     r"(?:^|[\s(\"'])(?:[A-Za-z]|(?:[A-Za-z]\.)+[A-Za-z]|mr|mrs|ms|dr|prof|st|vs|etc|jr|sr|inc|ltd|co|approx|dept)\.$",
     re.IGNORECASE,
 )
 """A full stop after one of these belongs to the word."""
+_ABBREVIATION_CHARACTERS: Final = 32
+"""A longer one is none."""
 
 
 def canonical_text(text: str, field: str, max_bytes: int = TEXT_BYTES) -> str:
@@ -57,10 +64,10 @@ def _refuse_control(text: str, field: str) -> None:
 
 
 def speakable(text: str) -> bool:
-    """Whether `text` holds a letter or digit the front end can speak: Latin letters, accents or not, or digits."""
+    """Whether `text` holds a letter or digit the front end can speak: one that it folds to a plain one."""
     if _ASCII_SPEAKABLE.search(text):
         return True
-    return not text.isascii() and bool(_ASCII_SPEAKABLE.search(unicodedata.normalize("NFKD", text)))
+    return not text.isascii() and bool(_ASCII_SPEAKABLE.search(fold(text)))
 
 
 class Sentences:
@@ -70,6 +77,8 @@ class Sentences:
         self._field = field
         self._max_bytes = max_bytes
         self._pending = ""
+        self._judged = 0
+        """Characters of `_pending` in which every end mark is known to end no sentence."""
         self._spoken = 0
 
     def push(self, text: str) -> list[str]:
@@ -83,12 +92,14 @@ class Sentences:
         self._pending += text
         done: list[str] = []
         start = 0
-        for end in _SENTENCE_END.finditer(self._pending):
-            piece = self._pending[start : end.end()]
-            if not _ABBREVIATION.search(piece):
-                done += self._sentence(piece)
-                start = end.end()
-        self._pending = self._pending[start:].lstrip()
+        for mark in _SENTENCE_END.finditer(self._pending, self._judged):
+            self._judged = end = mark.end()
+            if not _ABBREVIATION.search(self._pending, max(start, end - _ABBREVIATION_CHARACTERS), end):
+                done += self._sentence(self._pending[start:end])
+                start = end
+        rest = self._pending[start:].lstrip()
+        self._judged = max(0, self._judged - (len(self._pending) - len(rest)))
+        self._pending = rest
         if len(self._pending.encode()) > self._max_bytes:
             raise TooLarge(self._field, f"{self._max_bytes} bytes of UTF-8 a sentence")
         return done

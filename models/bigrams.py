@@ -16,8 +16,8 @@ START = ""
 """What stands before the first word."""
 PAIR_SHARE = 0.6
 """Weight of the pair's estimate against the word's own."""
-UNKNOWN = math.log(2e-4)
-UNKNOWN_LETTER = -1.3
+UNKNOWN = math.log(2e-5)
+UNKNOWN_LETTER = -0.7
 """Natural log of an unknown word's chance: a constant and a price a letter."""
 
 
@@ -43,8 +43,8 @@ class Bigrams:
         return math.log(PAIR_SHARE * pair + (1 - PAIR_SHARE) * alone)
 
     @classmethod
-    def count(cls, texts: Iterable[str], rare: int = 1) -> Bigrams:
-        """From texts of lower-case words; pairs seen less than `rare` times are left out."""
+    def count(cls, texts: Iterable[str], others: Iterable[str] = ()) -> Bigrams:
+        """From texts of lower-case words; each of `others` is a word too, if only as if it had been seen once."""
         words: dict[str, int] = {}
         pairs: dict[tuple[str, str], int] = {}
         for text in texts:
@@ -53,7 +53,7 @@ class Bigrams:
                 words[word] = words.get(word, 0) + 1
                 pairs[before, word] = pairs.get((before, word), 0) + 1
                 before = word
-        return cls(words, {pair: count for pair, count in pairs.items() if count >= rare})
+        return cls(dict.fromkeys(others, 1) | words, pairs)
 
     def save(self, path: Path) -> None:
         """Gzipped lines `before word count`; those of two fields are single words. Same counts give the same bytes."""

@@ -31,7 +31,7 @@ class OnnxModel:
 
     def __init__(self, folder: Path, *, providers: Sequence[str] = (), threads: int = 1) -> None:
         self.manifest = read_manifest(folder)
-        data = (folder / "model.onnx").read_bytes()
+        data = _read(folder / "model.onnx")
         digest = hashlib.sha256(data).hexdigest()
         if digest != self.manifest["sha256"]:
             raise ModelFileError(
@@ -48,7 +48,10 @@ class OnnxModel:
         wanted = list(providers) or ["CPUExecutionProvider"]
         if "CPUExecutionProvider" not in wanted:
             wanted.append("CPUExecutionProvider")
-        self.session = ort.InferenceSession(data, session_options, providers=wanted)
+        try:
+            self.session = ort.InferenceSession(data, session_options, providers=wanted)
+        except Exception as error:  # onnxruntime's own exceptions have no base of their own
+            raise ModelFileError(f"{folder / 'model.onnx'}: onnxruntime cannot load it: {error}") from error
         self.provider: str = self.session.get_providers()[0]
         self.input_names = tuple(i.name for i in self.session.get_inputs())
 
@@ -60,10 +63,17 @@ class OnnxModel:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The folder's model.toml. Raises `ModelFileError` when it is missing or lacks a required field."""
     path = folder / "model.toml"
-    if not path.is_file():
-        raise ModelFileError(f"{path}: missing; a model folder holds model.onnx and model.toml")
-    manifest = tomllib.loads(path.read_text("utf-8"))
+    try:
+        manifest = tomllib.loads(_read(path).decode())
+    except ValueError as error:
+        raise ModelFileError(f"{path}: not TOML: {error}") from error
     for field in ("name", "family", "licence", "sha256"):
         if field not in manifest:
             raise ModelFileError(f"{path}: field '{field}' is missing")
     return manifest
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: missing; a model folder holds model.onnx and model.toml")
+    return path.read_bytes()

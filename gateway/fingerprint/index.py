@@ -22,8 +22,10 @@ from gateway.fingerprint.verify import Verdict, verify
 
 FLAT_FRAMES: Final = 200_000
 """Stored frames (53 min of sound) up to which everything is scanned."""
-CANDIDATES: Final = 12
-"""Looked at closely for a query."""
+CANDIDATES: Final = 4
+"""Looked at closely for a query: whom verify accepts was, but for 1 in 200, the likeliest or the next."""
+EXPLAINED: Final = 12
+"""Told by `explain`."""
 BLOOM_ERROR: Final = 1e-4
 KEYS_AN_UTTERANCE: Final = 64
 """What `capacity_hint` is multiplied by to size the Bloom filter; it grows when that was too little."""
@@ -115,6 +117,13 @@ class RecallIndex:
         with self._lock:
             return sum(self.remove(id) for id in list(self._tagged.get(tag, ())))
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._tagged.clear()
+            self._start_tables()
+
     def candidates(self, fp: Fingerprint, limit: int = CANDIDATES) -> list[Candidate]:
         """Who might be the same recording, likeliest first."""
         with self._lock:
@@ -142,7 +151,7 @@ class RecallIndex:
                 best = Recalled(candidate.id, verdict.similarity, verdict.offset_s, verdict)
         return best
 
-    def explain(self, fp: Fingerprint, limit: int = CANDIDATES) -> list[Explained]:
+    def explain(self, fp: Fingerprint, limit: int = EXPLAINED) -> list[Explained]:
         """Every candidate with all its distances, nearest first."""
         found = [Explained(c.id, c.votes, verify(fp, c.fingerprint)) for c in self.candidates(fp, limit)]
         return sorted(found, key=lambda one: one.verdict.distance)

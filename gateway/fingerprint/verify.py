@@ -23,6 +23,8 @@ WINDOW_STRONG: Final = 8
 """Strong stored frames without which a window says nothing: in its weak frames noise and another word look alike."""
 SLACK: Final = 12
 """Frames that an alignment may go beyond what coverage allows."""
+HOPELESS: Final = 0.4
+"""A distance that half a frame of shift does not bring under MAX_GLOBAL."""
 STORED_COVERAGE: Final = 0.80
 """Least share of the stored active frames that must lie inside the query."""
 QUERY_COVERAGE: Final = 0.85
@@ -70,8 +72,11 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     shifts = _shifts(len(query), len(stored))
     if not trusted.any():
         return REFUSED
-    grids = [query.bits] + ([query.between[0]] if query.between is not None else [])
-    found = [_best_shift(bits, stored.bits, trusted, shifts) for bits in grids]
+    grids = [query.bits]
+    found = [_best_shift(query.bits, stored.bits, trusted, shifts)]
+    if query.between is not None and found[0][0] < HOPELESS:
+        grids.append(query.between[0])
+        found.append(_best_shift(query.between[0], stored.bits, trusted, shifts))
     at = min(range(len(found)), key=lambda grid: found[grid][0])
     distance, shift = found[at]
     worst = _worst_window(grids[at], stored, shift, distance)

@@ -1,25 +1,105 @@
-"""Bytes to request messages, and the small messages that are no answer of an engine."""
+"""Bytes to request messages, and the small messages that are no answer of an engine.
+
+Parsed, a message can weigh forty times what it weighed as bytes, so its bytes are looked at first: what is not sound,
+mel or text to speak is small.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from gateway.errors import BadField
+from gateway.wire.requests import MEL_FRAME_BYTES, MEL_FRAMES
 from models.engine import EngineInfo
+from protos.refrain.v1 import cache_pb2
 from protos.refrain.v1 import speech_pb2 as pb
 
 M = TypeVar("M", bound=Message)
 
+SMALL_BYTES: Final = 64 << 10
+"""Of a message, or of all in it that is not its one large field."""
+
+
+class Size(NamedTuple):
+    """What a kind of message may weigh."""
+
+    field: str = "request"
+    """What to blame when it weighs more."""
+    most: int | None = SMALL_BYTES
+    """Bytes in all; None for as many as gRPC lets through."""
+    large: int = 0
+    """Number of the field that may take more than `SMALL_BYTES`; 0 for none."""
+
+
+_MEL_BYTES: Final = MEL_FRAMES * MEL_FRAME_BYTES + SMALL_BYTES
+_SIZES: Final[dict[type[Message], Size]] = {
+    pb.RecognizeRequest: Size("config", None, pb.RecognizeRequest.CONTENT_FIELD_NUMBER),
+    pb.StreamingRecognizeRequest: Size("streaming_config", None, pb.StreamingRecognizeRequest.AUDIO_FIELD_NUMBER),
+    pb.SynthesizeRequest: Size("input.text"),
+    pb.StreamingSynthesizeRequest: Size("input.text"),
+    pb.VocodeRequest: Size("mel", _MEL_BYTES, pb.VocodeRequest.MEL_FIELD_NUMBER),
+    pb.StreamingVocodeRequest: Size("mel", _MEL_BYTES, pb.StreamingVocodeRequest.MEL_FIELD_NUMBER),
+    cache_pb2.WarmRequest: Size("requests", 8 << 20, cache_pb2.WarmRequest.REQUESTS_FIELD_NUMBER),
+}
+
 
 def parse(kind: type[M], data: bytes) -> M:
-    """Raises `BadField` for bytes that are no message of this kind."""
+    """Raises `BadField` for bytes that are no message of this kind, and for more of them than it can need."""
+    if len(data) > SMALL_BYTES:
+        _check_size(kind, data)
     try:
         return kind.FromString(data)
     except DecodeError as error:
         raise BadField("request", data, f"a serialised {kind.DESCRIPTOR.full_name}") from error
+
+
+def _check_size(kind: type[Message], data: bytes) -> None:
+    size = _SIZES.get(kind, Size())
+    if size.most is not None and len(data) > size.most:
+        raise BadField(size.field, data, f"at most {size.most} bytes a message", "the message is too long")
+    if size.large and _beside(data, size.large) > SMALL_BYTES:
+        name = kind.DESCRIPTOR.fields_by_number[size.large].name
+        allowed = f"at most {SMALL_BYTES} bytes a message besides what {name} holds"
+        raise BadField(size.field, data, allowed, "the message is too long")
+
+
+def _beside(data: bytes, large: int) -> int:
+    """Bytes of a serialised message that are not the contents of its field `large`; once they are over `SMALL_BYTES`,
+    counting stops. What is malformed, parsing refuses."""
+    at = beside = 0
+    while at < len(data) and beside <= SMALL_BYTES:
+        begin, length = at, 0
+        tag, at = _varint(data, at)
+        if tag & 7 == 2:
+            length, at = _varint(data, at)
+        elif tag & 7 == 0:
+            _, at = _varint(data, at)
+        elif tag & 7 in _FIXED:
+            at += _FIXED[tag & 7]
+        else:  # a group, which none of our messages has
+            return len(data) - begin + beside
+        beside += at - begin + (0 if tag >> 3 == large else length)
+        at += length
+    return beside
+
+
+_FIXED: Final = {1: 8, 5: 4}
+"""Wire type to bytes (protobuf encoding guide)."""
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at `at`, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at] if at < len(data) else 0
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            break
+    return value, at
 
 
 def parse_recognize(data: bytes) -> pb.RecognizeRequest:

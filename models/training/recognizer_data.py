@@ -236,12 +236,20 @@ def script(texts: list[str], commands: Iterable[str], rng: random.Random) -> Ite
         yield text, "dev" if share(text) < 0.02 and " " in text else "train"
 
 
-def count_words(pool: Pool, texts: Iterable[str]) -> Bigrams:
-    """Words and pairs of distinct training sentences: what the pool says and `texts`, none of them measured."""
+def count_words(pool: Pool, texts: Iterable[str], word_list: Path | None) -> Bigrams:
+    """Words and pairs of training sentences: what the pool says, `texts`, and a plain list of words.
+
+    Sentences count once each however often they are said, commands as often as they are; nothing that is measured is
+    counted but for the words of the list.
+    """
     measured = {clip.text for clip in pool.clips if clip.split == "dev" and clip.source in ("teacher", "extra")}
     trained = (clip.text for clip in pool.clips if clip.split == "train" and clip.source == "teacher")
-    commands = (clip.text for clip in pool.clips if clip.source == "command" and clip.split == "train")
-    return Bigrams.count([text for text in dict.fromkeys([*trained, *commands, *texts]) if text not in measured])
+    commands = [clip.text for clip in pool.clips if clip.source == "command" and clip.split == "train"]
+    sentences = [text for text in dict.fromkeys([*trained, *texts]) if text not in measured]
+    lines = word_list.read_text("utf-8").splitlines() if word_list is not None else []
+    return Bigrams.count(
+        sentences + commands, [w for line in lines if len(w := line.lower()) > 2 and plain_words(w) == w]
+    )
 
 
 def make_extra(out: Path, speech: Path, hours: float, seed: int) -> None:

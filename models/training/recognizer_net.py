@@ -23,7 +23,7 @@ from models.hearing import BANDS, STRIDE
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 WIDTH = 256
 KERNEL = 7
-SEARCH = {"beam": 12, "word_weight": 0.5, "word_bonus": 1.0}
+SEARCH = {"beam": 32, "word_weight": 0.35, "word_bonus": 3.0}
 """Width of the search, weight of the word counts and bonus per word, as measured best on dev sentences."""
 DILATIONS = (1, 1, 1, 1, 2, 1, 2, 1, 2, 1)
 

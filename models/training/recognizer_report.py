@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.ctc import score
-from models.recognizer import Recognizer
-from models.training.augment import add_noise
+from models.ctc import greedy, score
+from models.recognizer import Recognizer, transcript_of
+from models.training.augment import add_noise, companded
 from models.training.recognizer_data import Clip, Pool
 from models.utterance import RECOGNIZER_RATE, Samples
+
+Alter = Callable[[Samples], Samples]
 
 
 def word_errors(said: str, heard: str) -> int:
@@ -41,35 +43,42 @@ def wilson(right: int, total: int) -> list[float]:
     return [round(value, 4) for value in (share, middle - half, middle + half)]
 
 
-def word_error_rate(recognizer: Recognizer, pool: Pool, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Best-path word error rate, whole and by voice (espeak variants together)."""
+def word_error_rate(
+    recognizer: Recognizer, pool: Pool, clips: Sequence[Clip], alter: Alter = lambda x: x
+) -> dict[str, Any]:
+    """Word error rate of altered clips, by voice (espeak variants together), and of the best path without search."""
     errors: dict[str, int] = {}
     words: dict[str, int] = {}
     for clip in clips:
-        heard = recognizer.transcribe(pool.sound(clip)).text
-        for name in ("all", "espeak" if clip.voice.startswith(("espeak", "en-")) else clip.voice):
-            errors[name] = errors.get(name, 0) + word_errors(clip.text, heard)
+        samples = alter(pool.sound(clip))
+        heard = recognizer.transcribe(samples).text
+        path = transcript_of([greedy(recognizer.log_probs(samples), recognizer.alphabet)], final=True).text
+        voice = "espeak" if clip.voice.startswith(("espeak", "en-")) else clip.voice
+        for name, text in (("all", heard), (voice, heard), ("all, best path", path)):
+            errors[name] = errors.get(name, 0) + word_errors(clip.text, text)
             words[name] = words.get(name, 0) + len(clip.text.split())
     return {name: {"wer": round(errors[name] / words[name], 4), "words": words[name]} for name in sorted(words)}
 
 
-def commands(
-    recognizer: Recognizer, pool: Pool, clips: Sequence[Clip], noise: Sequence[Samples], snr: float | None, seed: int
-) -> dict[str, Any]:
-    """Share of command clips right: the free transcript equals the word, and best of all words by CTC score.
-
-    `snr` in dB adds a random stretch of the noise clips, relative to the mean power of the whole clip.
-    """
+def with_noise(noise: Sequence[Samples], snr: float, seed: int, then: Alter = lambda x: x) -> Alter:
+    """Adds a random stretch of the noises at `snr` dB below the mean power of the whole clip, then `then`."""
     rng = np.random.default_rng(seed)
+
+    def alter(samples: Samples) -> Samples:
+        sound = noise[int(rng.integers(len(noise)))]
+        start = int(rng.integers(0, max(1, len(sound) - len(samples))))
+        return then(add_noise(samples, np.resize(sound[start:], len(samples)), snr))
+
+    return alter
+
+
+def commands(recognizer: Recognizer, pool: Pool, clips: Sequence[Clip], alter: Alter = lambda x: x) -> dict[str, Any]:
+    """Share of altered command clips right: the free transcript equals the word, and best of all words by CTC score."""
     words = sorted({clip.text for clip in pool.clips if clip.source == "command"})
     free = best = 0
     wrong: dict[str, int] = {}
     for clip in clips:
-        samples = pool.sound(clip)
-        if snr is not None:
-            sound = noise[int(rng.integers(len(noise)))]
-            start = int(rng.integers(0, max(1, len(sound) - len(samples))))
-            samples = add_noise(samples, np.resize(sound[start:], len(samples)), snr)
+        samples = alter(pool.sound(clip))
         log_probs = recognizer.log_probs(samples)
         heard = recognizer.transcribe(samples).text
         chosen = max(words, key=lambda word: score(log_probs, word, recognizer.alphabet))
@@ -102,17 +111,20 @@ def report(folder: Path, pool: Pool, seed: int, sentences: int = 0) -> dict[str,
     """All figures of the card. `sentences` bounds the dev sentences of each source, 0 for all."""
     recognizer = Recognizer(folder)
     figures: dict[str, Any] = {}
+    noise = [pool.sound(clip) for clip in pool.of("noise", "dev")]
     for source in ("teacher", "extra", "own"):
         clips = pool.of(source, "dev")
         clips = clips[:sentences] if sentences else clips
         if clips:
             figures[f"{source}_sentences"] = word_error_rate(recognizer, pool, clips)
-    noise_clips = pool.of("noise", "dev")
-    noise = [pool.sound(clip) for clip in noise_clips]
+        if clips and noise and source != "extra":
+            figures[f"{source}_10db"] = word_error_rate(recognizer, pool, clips, with_noise(noise, 10.0, seed))
+            coded = with_noise(noise, 20.0, seed, companded)
+            figures[f"{source}_20db_mu_law"] = word_error_rate(recognizer, pool, clips, coded)
     clips = pool.of("command", "dev")
     if clips and noise:
-        figures["commands_clean"] = commands(recognizer, pool, clips, noise, None, seed)
-        figures["commands_10db"] = commands(recognizer, pool, clips, noise, 10.0, seed)
+        figures["commands_clean"] = commands(recognizer, pool, clips)
+        figures["commands_10db"] = commands(recognizer, pool, clips, with_noise(noise, 10.0, seed))
     heard = [recognizer.transcribe(sound).text for sound in noise]
     figures["noise_clips_with_text"] = [sum(map(bool, heard)), len(heard)]
     long = pool.of("teacher", "dev")[:40]

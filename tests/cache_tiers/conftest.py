@@ -23,7 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cache_tiers.embedded import _LAUNCH
+from cache_tiers.embedded import _LAUNCH, _find_binary
 from cache_tiers.erasure import Gateways
 from cache_tiers.events import EventStream, RedisEpochs
 from cache_tiers.link import RedisLink
@@ -41,9 +41,7 @@ class Server:
     def __init__(self, *options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="refrain-test-"))
         self.socket = self.folder / "s"
-        binary = shutil.which("redis-server")
-        if binary is None:
-            pytest.skip("no redis-server on PATH")
+        binary, _ = _find_binary(self.folder)
         settings = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
         settings += ["--dir", str(self.folder), "--maxmemory-policy", "volatile-lfu", "--lfu-decay-time", "0"]
         settings += options

@@ -213,7 +213,8 @@ async def test_a_broken_file_is_an_error_that_tells_its_cause_and_leaves_the_fol
         assert client.ping()
 
 
-async def test_compacting_forgets_what_was_erased(tmp_path: Path) -> None:
+async def test_compacting_forgets_what_was_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "COMPACT_AFTER", 0.02)
     async with running(tmp_path) as (server, client):
         client.set("k", "the erased words")
         client.delete("k")
@@ -222,7 +223,7 @@ async def test_compacting_forgets_what_was_erased(tmp_path: Path) -> None:
             return any(b"the erased words" in path.read_bytes() for path in data_files(tmp_path))
 
         await until(told)
-        await server.compact()
+        server.compact_soon()
         await until(lambda: not told())
 
 

@@ -59,6 +59,9 @@ class Remote:
             del self.held[key]
         return len(keys)
 
+    async def erase_key(self, key: CacheKey) -> bool:
+        return await self.delete(key)
+
     def may_hold(self, key: CacheKey) -> bool:
         return self.hint
 

@@ -64,7 +64,10 @@ class Listener:
         """As the path does in the step in which it stores an answer."""
         digest = digest_of(samples, tenant)
         key = KEYS.of(tenant).cache_key(FIELDS, digest)
-        self.recall.enrol(key, entry_of(*tags), digest, pcm_of(samples))
+        entry = entry_of(*tags)
+        if self._shared is not None:
+            self._shared.tier.put_behind(key, entry)
+        self.recall.enrol(key, entry, digest, pcm_of(samples))
         return key
 
     async def remember(self, samples: Samples, tenant: str = "default", tags: tuple[str, ...] = ()) -> CacheKey:
@@ -81,13 +84,7 @@ class Listener:
 
     async def quarantine(self, query: Samples, stored: Samples, tenant: str = "default") -> None:
         """Returns when the pair is quarantined, and kept and told where there is a Redis."""
-        published = self._shared.events.stats.published if self._shared else 0
-        wrong = self.recall.audit_count(tenant).wrong
-        assert self.recall.report_wrong(tenant, digest_of(query, tenant)[:16], digest_of(stored, tenant)[:16])
-        await until(lambda: self.recall.audit_count(tenant).wrong > wrong)
-        if self._shared is not None:
-            events = self._shared.events
-            await until(lambda: events.stats.published > published)
+        assert await self.recall.report_wrong(tenant, digest_of(query, tenant), digest_of(stored, tenant))
 
     async def settle(self) -> None:
         """Returns when this gateway has applied all that was told before."""

@@ -101,6 +101,26 @@ async def test_past_the_queue_a_caller_is_told_when_to_come_back() -> None:
     await third.finish()
 
 
+async def test_what_was_admitted_before_waits_in_line_though_the_queue_is_full() -> None:
+    slots, log = made(1, 1), list[int]()
+    first, second = Runner(slots, 1, log), Runner(slots, 2, log)
+    await settled()
+
+    async def next_step() -> None:
+        async with slots.slot(admitted=True):
+            log.append(3)
+
+    step = asyncio.create_task(next_step())
+    await settled()
+    assert (log, slots.waiting) == ([1], 2)
+    await first.finish()
+    await second.running.wait()
+    assert log == [1, 2]
+    await second.finish()
+    await step
+    assert (log, slots.running, slots.waiting) == ([1, 2, 3], 0, 0)
+
+
 async def test_a_waiter_that_is_cancelled_leaves_the_line_at_once() -> None:
     slots, log = made(1, 2), list[int]()
     first, second, third = (Runner(slots, number, log) for number in (1, 2, 3))

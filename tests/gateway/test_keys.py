@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -60,8 +61,11 @@ def test_moving_characters_from_one_field_to_the_next_changes_the_key(text: str,
     splits = []
     for places in cuts:
         bounds = [0, *sorted(min(place, len(text)) for place in places), len(text)]
-        splits.append(tuple(text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)))
-    one, other = (keys.cache_key(KeyFields(**dict(zip(TEXTS, split, strict=True))), DIGEST) for split in splits)
+        splits.append(tuple(text[a:b] for a, b in pairwise(bounds)))
+    plain = KeyFields("", "")
+    named: list[dict[str, Any]] = [dict(zip(TEXTS, split, strict=True)) for split in splits]
+    spelt = [plain._replace(**names) for names in named]
+    one, other = (keys.cache_key(fields, DIGEST) for fields in spelt)
     assert (one == other) == (splits[0] == splits[1])
 
 
@@ -86,6 +90,29 @@ def test_an_input_is_named_by_its_kind_and_its_bytes(keys: TenantKeys) -> None:
     }
     assert len(digests) == 4
     assert {len(digest) for digest in digests} == {32}
+
+
+@settings(deadline=None)
+@given(digests=st.tuples(*[st.binary(min_size=32, max_size=32)] * 2))
+def test_a_pair_is_known_again_by_halves_and_only_to_its_tenant(digests: tuple[bytes, bytes]) -> None:
+    own, other = TenantKeys(MASTER, "acme"), TenantKeys(MASTER, "beta")
+    name = own.pair_id(*digests)
+    assert own.open_pair(name) == (digests[0][:16], digests[1][:16])
+    assert other.open_pair(name) is None
+
+
+@settings(deadline=None)
+@given(name=st.one_of(st.text(max_size=90), st.from_regex(r"f[0-9a-f]{80}", fullmatch=True)))
+def test_no_pair_is_made_up(name: str) -> None:
+    assert TenantKeys(MASTER, "acme").open_pair(name) is None
+
+
+@pytest.mark.parametrize("at", [0, 1, 33, 65, 80])
+def test_a_pair_that_was_tampered_with_is_not_opened(keys: TenantKeys, at: int) -> None:
+    name = keys.pair_id(DIGEST, DIGEST[::-1])
+    changed = "e" if at == 0 else "0" if name[at] != "0" else "1"
+    assert keys.open_pair(name[:at] + changed + name[at + 1 :]) is None
+    assert keys.open_pair(name[:-2]) is None
 
 
 def test_nothing_of_one_tenant_is_named_as_anothers() -> None:

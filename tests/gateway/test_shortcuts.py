@@ -21,7 +21,9 @@ def test_the_same_request_finds_its_key() -> None:
     assert (found.key, found.fields) == (KEY, FIELDS)
 
 
-@pytest.mark.parametrize("other", [("vocode", "acme", b"hello"), ("synthesize", "beta", b"hello"), ("synthesize", "acme", b"hallo")])
+@pytest.mark.parametrize(
+    "other", [("vocode", "acme", b"hello"), ("synthesize", "beta", b"hello"), ("synthesize", "acme", b"hallo")]
+)
 def test_another_task_tenant_or_request_finds_nothing(other: tuple[str, str, bytes]) -> None:
     shortcuts = Shortcuts()
     shortcuts.learn("synthesize", "acme", b"hello", KEY, FIELDS)

@@ -31,14 +31,16 @@ def tenants() -> Tenants:
     return Tenants({"alpha-token": "alpha", "beta-token": "beta"})
 
 
-@pytest.mark.parametrize("value", ["Bearer alpha-token", "bearer alpha-token", "BEARER  alpha-token ", b"Bearer alpha-token"])
+@pytest.mark.parametrize(
+    "value", ["Bearer alpha-token", "bearer alpha-token", "BEARER  alpha-token ", b"Bearer alpha-token"]
+)
 def test_a_known_token_is_its_tenant(tenants: Tenants, value: str | bytes) -> None:
     assert tenants.of(Caller((("user-agent", "x"), ("authorization", value)))) == "alpha"
 
 
 @pytest.mark.parametrize(
     "value",
-    ["", "Bearer", "Bearer ", "alpha-token", "Basic alpha-token", "Bearer alpha-toke", "Bearer alpha-token x", b"\xff\xfe"],
+    ["", "Bearer", "Bearer ", "alpha-token", "Basic alpha-token", "Bearer alpha-toke", "Bearer alpha-token x", b"\xff"],
 )
 def test_anything_else_is_refused_and_not_repeated(tenants: Tenants, value: str | bytes) -> None:
     with pytest.raises(Unauthenticated, match="not a known token") as caught:
