@@ -323,9 +323,7 @@ def summary(log: Log) -> dict[str, Any]:
     figures: list[dict[str, Any]] = []
 
     def add(name: str, value: float, unit: str, target: float | None = None, holds: bool | None = None) -> None:
-        figures.append(
-            {"name": name, "value": value, "unit": unit, "baseline": None, "target": target, "holds": holds}
-        )
+        figures.append({"name": name, "value": value, "unit": unit, "baseline": None, "target": target, "holds": holds})
 
     hits = sum(row.info.status.startswith("HIT") for row in log.rows)
     add("requests", len(log.rows), "requests")

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
+from matplotlib import pyplot as plt  # the backend is chosen first
 
 if TYPE_CHECKING:
     from bench.demo import Row

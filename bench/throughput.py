@@ -90,9 +90,7 @@ def hit_rate(gateway: Gateway, figures: Figures, rounds: int, requests: int) -> 
     ratios = [mine / base for mine, base in zip(ours, bare, strict=True)]
     figures.context |= {"response_bytes": len(response), "rounds": rounds, "ratios": ratios}
     base = statistics.median(bare)
-    figures.add(
-        Figure("exact L1 hit rate over bare grpc.aio", statistics.median(ratios), "ratio", 1.0, 0.6, "higher")
-    )
+    figures.add(Figure("exact L1 hit rate over bare grpc.aio", statistics.median(ratios), "ratio", 1.0, 0.6, "higher"))
     figures.add(Figure("exact L1 hits", statistics.median(ours), "requests/s", base))
 
 

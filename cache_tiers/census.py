@@ -137,7 +137,8 @@ class Census:
     async def _prune(self, tag_set: bytes) -> None:
         names = self._link.names
         async for members in self.members(tag_set):
-            pairs = [name for key in map(names.key_of_member, members) for name in (names.value(key), names.record(key))]
+            keys = [names.key_of_member(member) for member in members]
+            pairs = [name for key in keys for name in (names.value(key), names.record(key))]
             stamps = [part for pair in members.items() for part in pair]
             prune: Command = ("EVAL", _PRUNE, 1 + len(pairs), tag_set, *pairs, *stamps)
             self.pruned += await self._link.call(*prune, deadline=self._deadline)

@@ -39,8 +39,8 @@ class RemoteTier(Tier, Protocol):
         ...
 
     def put_behind(self, key: CacheKey, entry: Entry) -> bool:
-        """Queues the entry to be put; does not wait. The epochs of its tags are valid now, and must be checked again when written.
-        False when the queue is full."""
+        """Queues the entry to be put; does not wait. The epochs of its tags are valid now, and must be checked again
+        when it is written. False when the queue is full."""
         ...
 
     async def erase_key(self, key: CacheKey) -> bool:

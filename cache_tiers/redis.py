@@ -159,7 +159,7 @@ class RedisTier:
         """The side record stored with an entry. None when there is none, or Redis does not answer."""
         name = self._link.names.record(key)
         try:
-            sealed = await self._link.call("GET", name)
+            sealed = await self._link.call("GET", name, deadline=self._write_deadline)
             return None if sealed is None else await self._open_record(key, name, sealed)
         except Unavailable:
             self.stats.unavailable += 1

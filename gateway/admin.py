@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 from google.protobuf.duration_pb2 import Duration
 
 from cache_tiers.entry import CacheKey
@@ -25,7 +26,6 @@ from protos.refrain.v1 import cache_pb2, speech_pb2
 WARM_AT_ONCE = 4
 """Requests of one Warm that compute at the same time, so that warming leaves room for callers."""
 WARM_MOST = 1000
-
 
 
 class Admin:
@@ -87,11 +87,16 @@ class Admin:
                 self._check_engine(request.engine)
                 dropped = await self._gateways.invalidate(keys.tag("engine", request.engine))
             elif what == "everything" and request.everything:
-                dropped = (await self._gateways.erase_tenant(tenant)).count
+                erased = await self._gateways.erase_tenant(tenant)
+                if not erased.complete:
+                    raise EraseIncomplete(erased.missing)
+                dropped = erased.count
             else:
                 raise BadField("what", what, "one of entry_id, voice, engine, or everything = true")
         except RedisUnavailable as error:
-            raise Unavailable("the shared tier does not answer, so nothing was dropped for certain; try again") from error
+            raise Unavailable(
+                "the shared tier does not answer, so nothing was dropped for certain; try again"
+            ) from error
         return cache_pb2.InvalidateResponse(dropped=dropped).SerializeToString()
 
     async def _drop(self, tenant: str, entry_id: str) -> bool:

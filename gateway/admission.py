@@ -36,8 +36,8 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, *, admitted: bool = False) -> AsyncIterator[None]:
-        """Raises `Overloaded` when the queue is full, with the time after which a slot is likely free; not for work that
-        was `admitted` before and takes its next step."""
+        """Raises `Overloaded` when the queue is full, with the time after which a slot is likely free; not for work
+        that was `admitted` before and takes its next step."""
         if self._running >= self._limit or self._queue:
             await self._wait(admitted)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import secrets
@@ -40,6 +41,7 @@ from cache_tiers.sealed import Keyring
 from gateway import wire
 from gateway.admin import Admin
 from gateway.admission import Slots
+from gateway.budget import Budget
 from gateway.engines import Engines
 from gateway.hearsay import follow
 from gateway.http import HttpServer, MetricsPage
@@ -110,10 +112,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         policy: Policy[CacheKey] = (LruPolicy if settings.device.policy == "lru" else LfuPolicy)(device_bytes)
         # Twice the policy's bytes of memory: entries dropped while leased are still there until they are released.
         device = DeviceTier(HostMemory(2 * device_bytes), policy, clock=time.time)
-        cache = ReadThrough(
-            device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs
-        )
-        recall = Recall(_policies(settings), RedisJournal(shared.tier, Ledger(shared.link), shared.events), epochs=shared.epochs)
+        cache = ReadThrough(device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs)
+        journal = RedisJournal(shared.tier, Ledger(shared.link), shared.events)
+        recall = Recall(_policies(settings), journal, epochs=shared.epochs)
         observer = Observer(_trace(settings, keys, stack))
         tenants = Tenants(settings.tokens)
         slots = Slots(workers, settings.engines.queue, clock=time.monotonic)
@@ -148,7 +149,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             recall=recall,
             observer=observer,
         )
-        servicer = Servicer(path, Streams(path, limits), admin, engines, tenants, observer, languages=LANGUAGES)
+        streams = Streams(
+            path, limits, Budget(int(settings.listen.max_stream_bytes)), patience_s=settings.listen.stream_patience
+        )
+        servicer = Servicer(path, streams, admin, engines, tenants, observer, languages=LANGUAGES)
         redis_bytes = 0 if settings.redis.url else int(settings.redis.maxmemory)
         watch(observer, device, device_bytes, shared.tier, shared.link, redis_bytes, cache, slots, recall)
         rebuild = _Repeated(recall.rebuild, "recall-rebuild", REBUILD_EVERY_S)
@@ -162,7 +166,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(recall.close)
         stack.push_async_callback(rebuild.close)
         stack.push_async_callback(cache.aclose)
-        server = GrpcServer(servicer.handlers(), int(settings.listen.max_message_bytes))
+        server = GrpcServer(
+            servicer.handlers(), int(settings.listen.max_message_bytes), max_calls=settings.listen.max_calls
+        )
         http = HttpServer(_page(observer), lambda: server.serving)
         http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
         stack.push_async_callback(http.close)
@@ -189,6 +195,9 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings):
+        # What is alive now stays alive: the collector need not walk through it again while requests are served.
+        gc.collect()
+        gc.freeze()
         await stop.wait()
 
 
@@ -310,41 +319,47 @@ def _background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, T], 
 
 
 class _Repeated:
-    """Work that is done when asked for and from then on every so often, again and again until it succeeds. Asked for
-    while it runs, it starts over."""
+    """Work that is done when asked for, again until it succeeds, and from then on every so often. Asked for while it
+    runs, it is broken off and done once more from the start."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, object]], name: str, every: float) -> None:
         self._work, self._name, self._every = work, name, every
+        self._asked = asyncio.Event()
+        self._doing: asyncio.Task[object] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def ask(self) -> None:
-        before = self._task
-        if before is not None:
-            before.cancel()
-        self._task = asyncio.create_task(self._run(before), name=self._name)
+        if self._doing is not None and not self._asked.is_set():
+            self._doing.cancel()
+        self._asked.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=self._name)
 
-    async def _run(self, before: asyncio.Task[None] | None) -> None:
-        if before is not None:  # never two at once
-            await asyncio.gather(before, return_exceptions=True)
-        delay = FIRST_RETRY_S
+    async def _run(self) -> None:
+        retry_after = FIRST_RETRY_S
         while True:
-            try:
-                await self._work()
-            except Exception as error:
+            self._asked.clear()
+            self._doing = asyncio.create_task(self._work(), name=self._name)
+            await asyncio.wait({self._doing})
+            pause = self._every
+            error = None if self._doing.cancelled() else self._doing.exception()
+            if error is None:
+                retry_after = FIRST_RETRY_S
+            else:
                 if isinstance(error, Unavailable):
                     log.warning("%s waits for Redis: %s", self._name, error)
                 else:
-                    log.exception("%s failed and is tried again", self._name)
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 10.0)
-            else:
-                await asyncio.sleep(self._every)
-                delay = FIRST_RETRY_S
+                    log.error("%s failed and is tried again", self._name, exc_info=error)
+                pause, retry_after = retry_after, min(2 * retry_after, 10.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._asked.wait()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._doing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _heat(device: DeviceTier, tier: RedisTier) -> None:

@@ -163,15 +163,18 @@ class AudioCollector:
         return self._keep([self._resampled(chunk[i : min(i + step, usable)]) for i in range(0, usable, step)])
 
     def finish(self) -> bytes:
-        """The whole as canonical PCM. Raises `BadField` as `canonical_pcm` does."""
+        """The whole as canonical PCM; nothing is kept. Raises `BadField` as `canonical_pcm` does."""
         decoding = self._decoding
         if not self._headerless:
-            return canonical_pcm(bytes(self._held), decoding)
+            content = bytes(self._held)
+            self._held.clear()
+            return canonical_pcm(content, decoding)
         _whole_frames(self._held, self.frame_bytes, decoding)
         _check_length(self._frames, decoding.rate, f"{self._frames / decoding.rate:g} s", decoding)
         assert self._resampler is not None
         self._keep([to_pcm(self._resampler.finish())])
         pcm = bytes(self._pcm)
+        self._pcm.clear()
         _check_audible(pcm, decoding)
         return pcm
 

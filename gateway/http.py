@@ -136,7 +136,8 @@ class MetricsPage(Collector):
         yield _counter("fuzzy_audits", "Fuzzy answers judged.", ("verdict",), verdicts)
         bound = "Upper 95 % bound of the share of wrong answers among fuzzy hits."
         yield _gauge("fuzzy_wrong_upper_bound", bound, (), {(): audits.wrong_upper_bound})
-        yield _gauge("fuzzy_wrong_limit", "Fuzzy answers stop above this bound.", (), {(): audits.limit})
+        limit = "Fuzzy answers stop when audits show, with 95 % confidence, a larger share of them wrong."
+        yield _gauge("fuzzy_wrong_limit", limit, (), {(): audits.limit})
         yield _gauge("fuzzy_serving", "1 while fuzzy answers are served.", (), {(): float(audits.serving)})
 
     def _own(self) -> Iterator[Metric]:

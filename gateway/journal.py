@@ -19,7 +19,7 @@ log = logging.getLogger("refrain.recall")
 
 
 class RedisJournal:
-    """What Redis can't take now is lost but for the process: a hint for records, a count that starts over for audits."""
+    """What Redis can't take now is lost but for the process: of records a hint, of audits a count that starts over."""
 
     def __init__(self, tier: RedisTier, ledger: Ledger, events: EventStream) -> None:
         self._tier, self._ledger, self._events = tier, ledger, events

@@ -53,9 +53,7 @@ class TenantKeys:
         return mac.digest()
 
     def cache_key(self, fields: KeyFields, input_digest: bytes) -> CacheKey:
-        numbers = _NUMBERS.pack(
-            KEY_VERSION, fields.streaming, fields.encoding, fields.rate, fields.seed, fields.speed
-        )
+        numbers = _NUMBERS.pack(KEY_VERSION, fields.streaming, fields.encoding, fields.rate, fields.seed, fields.speed)
         parts = [numbers, _LENGTH.pack(fields.features), input_digest]
         for text in (fields.task, fields.engine, fields.voice, fields.emotion, fields.language):
             data = text.encode()

@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -29,9 +29,9 @@ from gateway.engines import Engines
 from gateway.errors import BadField, EngineFailed, NotCached
 from gateway.keys import KeyFields, Keys, TenantKeys
 from gateway.observe import Observer, Outcome
-from gateway.recall import Recall, Recalled, TenantPolicy
+from gateway.recall import Recall, TenantPolicy
 from gateway.shortcuts import Shortcut, Shortcuts
-from gateway.tasks import RECOGNIZE, Task
+from gateway.tasks import INLINE_BYTES, RECOGNIZE, Task
 from gateway.tenants import CallContext, Tenants
 from gateway.text import SPEAKABLE
 from gateway.voices import NoNearVoice, VoiceBook
@@ -140,8 +140,8 @@ class RequestPath:
             lease = self._cache.lookup_device(shortcut.key)
             if lease is not None:
                 return self._respond_at_once(task.name, tenant, shortcut, lease, started, len(data))
-        decoded = await self._decode(task, data)
-        call = self.prepare(task, tenant, decoded, started, len(data))
+        decoded, input_digest = await self._decode(task, tenant, data)
+        call = self.prepare(task, tenant, decoded, started, len(data), input_digest)
         if shortcut is not None or not self._may_hit(call.decoded.control):
             return await self.answer(call)
         lease = self._cache.lookup_device(call.key)
@@ -220,7 +220,8 @@ class RequestPath:
         told: Callable[[bytes], bytes] = lambda frame: frame,
     ) -> AsyncIterator[bytes]:
         """The messages of one streamed answer; the last carries the cache_info. `told` turns a stored one into one."""
-        call = self.prepare(task, tenant, decoded, started, bytes_in, streaming=task.frames is not None)
+        input_digest = await self._input_digest(task, tenant, decoded.canonical)
+        call = self.prepare(task, tenant, decoded, started, bytes_in, input_digest, streaming=task.frames is not None)
         prepared(call)
         compute = self._compute_frames(call) if task.frames is not None else self._compute_whole(call)
         served = await self._serve(call, compute)
@@ -247,11 +248,28 @@ class RequestPath:
     def now(self) -> float:
         return self._clock()
 
-    async def _decode(self, task: Task, data: bytes) -> wire.Decoded:
+    def slot(self, *, admitted: bool) -> AbstractAsyncContextManager[None]:
+        """A place among the engine runs, for one step of a streaming recognizer. Raises `Overloaded`."""
+        return self._slots.slot(admitted=admitted)
+
+    async def _decode(self, task: Task, tenant: str, data: bytes) -> tuple[wire.Decoded, bytes]:
+        """The request and its input digest; what is large is parsed, checked and hashed in one go in a thread."""
+        keys, limits = self._keys.of(tenant), self._limits
+
+        def decoded(request: Any) -> tuple[wire.Decoded, bytes]:
+            found = task.decode(request, limits)
+            return found, keys.input_digest(task.name, found.canonical)
+
+        if len(data) > INLINE_BYTES:
+            return await self.in_thread(lambda: decoded(task.request(data)))
         request = task.request(data)
-        if task.costly(request):
-            return await self.in_thread(task.decode, request, self._limits)
-        return task.decode(request, self._limits)
+        return await self.in_thread(decoded, request) if task.costly(request) else decoded(request)
+
+    async def _input_digest(self, task: Task, tenant: str, canonical: bytes) -> bytes:
+        keys = self._keys.of(tenant)
+        if len(canonical) > INLINE_BYTES:
+            return await self.in_thread(keys.input_digest, task.name, canonical)
+        return keys.input_digest(task.name, canonical)
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Blocking work, off the event loop."""
@@ -264,10 +282,11 @@ class RequestPath:
         decoded: wire.Decoded,
         started: float,
         bytes_in: int,
+        input_digest: bytes | None = None,
         *,
         streaming: bool = False,
     ) -> Call:
-        """Everything that names the answer: engine, voice handle, input digest, key."""
+        """Everything that names the answer: engine, voice handle, input digest (unless it is known), key."""
         keys = self._keys.of(tenant)
         engine = self._engines.of(task.name, decoded.model)
         policy = self._policies(tenant)
@@ -285,7 +304,7 @@ class RequestPath:
             features=decoded.features,
             streaming=streaming,
         )
-        input_digest = keys.input_digest(task.name, decoded.canonical)
+        input_digest = input_digest or keys.input_digest(task.name, decoded.canonical)
         return Call(
             task=task,
             tenant=tenant,
@@ -357,7 +376,9 @@ class RequestPath:
             answer.release,
         )
 
-    async def _get(self, call: Call, compute: Callable[[], AsyncIterator[bytes]], *, refresh: bool, store: bool) -> Answer:
+    async def _get(
+        self, call: Call, compute: Callable[[], AsyncIterator[bytes]], *, refresh: bool, store: bool
+    ) -> Answer:
         """Reads through the tiers. Neither reading nor storing is a bypass, still in a flight, which outlives a caller
         only as long as somebody listens."""
         return await self._cache.get(
@@ -467,7 +488,7 @@ class RequestPath:
 
     async def _judge(self, call: Call, remembered: str) -> bool | None:
         """Whether the remembered words are what the new recording says: by reading it, and, where the reading differs,
-        by asking how much less likely they are, since a small recognizer mishears noise and must not accuse for that."""
+        by asking how much less likely they are, for a small recognizer mishears noise and must not accuse for that."""
         chunks = [chunk async for chunk in self._run(call)]
         if any(isinstance(chunk, Transcript) and chunk.text == remembered for chunk in chunks):
             return True

@@ -1,7 +1,7 @@
 """Recall for the request path: from new audio to the digest of a recording heard before, or to nothing.
 
-Holds one index and one audit (with the pairs it quarantined) a tenant. Index work runs in one thread of its own, so that
-it is never concurrent and never on the event loop. What is enrolled is also written beside the value in Redis, so that
+Holds one index and one audit (with the pairs it quarantined) a tenant. Index work runs in one thread of its own, so
+that it is never concurrent and never on the event loop. What is enrolled is also written beside the value in Redis, so that
 a restart, or another gateway, knows it too.
 """
 
@@ -320,7 +320,7 @@ class Recall:
     # ------------------------------------------------------------------------------------------------ start, end
 
     def start_over(self) -> None:
-        """Forgets all recordings at once, and answers nothing until `rebuild` is done: a part of the story was missed."""
+        """Forgets all recordings at once, and answers nothing until `rebuild` is done: part of the story was missed."""
         self.ready.clear()
         for state in self._tenants.values():
             state.index = RecallIndex()

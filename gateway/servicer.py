@@ -6,20 +6,22 @@ exception into a status, the two wrappers below do.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing
 from typing import Any, NoReturn, Protocol
 
 import grpc
 
 from gateway.admin import Admin
-from gateway.errors import status_of
 from gateway.engines import Engines
+from gateway.errors import status_of
 from gateway.observe import Observer
 from gateway.path import RequestPath
 from gateway.streams import Streams
 from gateway.tasks import RECOGNIZE, SYNTHESIZE, VOCODE, Task
-from gateway.tenants import Tenants
+from gateway.tenants import DEFAULT_TENANT, Tenants
 from gateway.wire import messages
 
 log = logging.getLogger("refrain.servicer")
@@ -32,7 +34,7 @@ class Unary(Protocol):
 
 
 class Stream(Protocol):
-    def __call__(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]: ...
+    def __call__(self, requests: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]: ...
 
 
 class Servicer:
@@ -95,6 +97,9 @@ class Servicer:
         async def handler(data: bytes, context: Context) -> bytes:
             try:
                 return await work(data, context)
+            except asyncio.CancelledError:
+                self._left(task, context)
+                raise
             except Exception as error:
                 await self._fail(error, task, context)
 
@@ -103,12 +108,21 @@ class Servicer:
     def _stream(self, task: str, work: Stream) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def handler(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
             try:
-                async for response in work(requests, context):
-                    yield response
+                async with aclosing(work(requests, context)) as responses:
+                    async for response in responses:
+                        yield response
+            except (asyncio.CancelledError, GeneratorExit):
+                self._left(task, context)
+                raise
             except Exception as error:
                 await self._fail(error, task, context)
 
         return grpc.stream_stream_rpc_method_handler(handler)
+
+    def _left(self, task: str, context: Context) -> None:
+        """The caller is gone, or its deadline has passed: gRPC tells both by cancelling the call."""
+        if task:  # its address is gone with it, and without tokens that was all that said whose call it was
+            self._observer.failed(task, grpc.StatusCode.CANCELLED.name, self._tenant(context) or DEFAULT_TENANT)
 
     async def _fail(self, error: Exception, task: str, context: Context) -> NoReturn:
         code, message, trailing = status_of(error)

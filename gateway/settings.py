@@ -80,6 +80,13 @@ class Listen(_Table):
     max_message_bytes: Size = ByteSize(64 << 20)
     """Largest request message: 10 min, the longest recording served, as 48 kHz 16-bit mono are 55 MiB. gRPC refuses a
     larger one with RESOURCE_EXHAUSTED. Answers must not be limited so: the longest text, spoken slowly, is larger."""
+    max_calls: Annotated[int, Field(ge=1)] = 20_000
+    """Calls open at once, streams and health checks among them. gRPC refuses more with RESOURCE_EXHAUSTED."""
+    max_stream_bytes: Size = ByteSize(512 << 20)
+    """What all streams together may keep of sound and mels until their callers half-close. Past that a stream gets
+    RESOURCE_EXHAUSTED and when to come back."""
+    stream_patience: Seconds = 60.0
+    """How long a stream may send nothing before it ends with DEADLINE_EXCEEDED; 0 for ever."""
     grace: Seconds = 10.0
     """How long calls in progress may go on after a signal to stop."""
 
@@ -109,9 +116,9 @@ class Tenant(_Table):
     min_similarity: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Raises the similarity a fuzzy answer needs. Below recall's own threshold it changes nothing."""
     wrong_hit_limit: Annotated[float, Field(gt=0, lt=1)] = 0.005
-    """Fuzzy answers stop by themselves when audits show more than this share of them wrong."""
+    """Fuzzy answers stop by themselves when audits show, with 95 % confidence, more than this share of them wrong."""
     require_proof: bool = False
-    """Serve fuzzy answers only once audits have brought the upper bound under the limit."""
+    """Serve fuzzy answers only once audits have brought the upper 95 % bound of that share under the limit."""
 
 
 class Device(_Table):

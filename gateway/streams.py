@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import cast
+from contextlib import AsyncExitStack, aclosing
+from typing import Final, TypeVar, cast
+
+from google.protobuf.message import Message
 
 from gateway import wire
 from gateway.audio import AudioCollector, waveform
-from gateway.errors import BadField
+from gateway.budget import Budget, Share
+from gateway.errors import BadField, DeadlineExceeded
 from gateway.path import Call, RequestPath
 from gateway.tasks import RECOGNIZE, SYNTHESIZE, VOCODE
 from gateway.tenants import CallContext
@@ -23,23 +25,33 @@ from models.engine import StreamingRecognizer
 from models.utterance import RECOGNIZER_RATE, Samples, Transcript
 from protos.refrain.v1 import speech_pb2 as pb
 
+M = TypeVar("M", bound=Message)
+
+INLINE_BYTES: Final = 64 << 10
+"""A larger message is parsed and taken in in a thread."""
+SECOND: Final = 2 * RECOGNIZER_RATE
+"""Bytes of canonical PCM."""
+LEAST_PIECE: Final = SECOND // 10
+"""What the recognizer is given while more is to come: each piece costs a run of the network, however short it is."""
+
 
 class Streams:
-    def __init__(self, path: RequestPath, limits: wire.Limits) -> None:
-        self._path, self._limits = path, limits
+    def __init__(self, path: RequestPath, limits: wire.Limits, budget: Budget, patience_s: float = 0.0) -> None:
+        """`patience_s`: how long to wait for a caller's next message; 0 for ever."""
+        self._path, self._limits, self._budget, self._patience_s = path, limits, budget, patience_s
 
-    async def synthesize(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+    async def synthesize(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncGenerator[bytes, None]:
         """Each sentence has an answer of its own, with its own cache_info in its last message."""
         path = self._path
         tenant = path.tenant(context)
         begun = path.now()
-        first = parse(pb.StreamingSynthesizeRequest, await _first(requests))
+        messages = self._messages(requests)
+        first = parse(pb.StreamingSynthesizeRequest, await _first(messages))
         _expect_config(first.WhichOneof("streaming_request"))
         config = wire.decode_streaming_synthesize_config(first.streaming_config, self._limits)
         text = wire.sentences(self._limits)
-        async for data in requests:
-            message = parse(pb.StreamingSynthesizeRequest, data)
-            _expect(message.WhichOneof("streaming_request"), "input")
+        async for data in messages:
+            message = _parsed(pb.StreamingSynthesizeRequest, data, "input")
             for sentence in text.push(message.input.text):
                 async for frame in self._speak(config, tenant, sentence, begun):
                     yield frame
@@ -53,39 +65,49 @@ class Streams:
         decoded = wire.completed(config, "synthesize", canonical)
         return self._path.streamed(SYNTHESIZE, tenant, decoded, begun, len(canonical))
 
-    async def vocode(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+    async def vocode(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncGenerator[bytes, None]:
         path = self._path
         tenant = path.tenant(context)
         begun = path.now()
-        first = parse(pb.StreamingVocodeRequest, await _first(requests))
+        messages = self._messages(requests)
+        first = parse(pb.StreamingVocodeRequest, await _first(messages))
         _expect_config(first.WhichOneof("streaming_request"))
         config = wire.decode_streaming_vocode_config(first.streaming_config, self._limits)
         mels = wire.mel_collector()
-        async for data in requests:
-            message = parse(pb.StreamingVocodeRequest, data)
-            _expect(message.WhichOneof("streaming_request"), "mel")
-            mels.push(message.mel)
-        decoded = wire.completed(config, "vocode", mels.finish())
-        async for frame in path.streamed(VOCODE, tenant, decoded, begun, len(decoded.canonical)):
-            yield frame
 
-    async def recognize(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+        def take(data: bytes) -> None:
+            mels.push(_parsed(pb.StreamingVocodeRequest, data, "mel").mel)
+
+        with self._budget.share() as share:
+            async for data in messages:
+                share.keeps(mels.held + len(data))
+                if len(data) > INLINE_BYTES:
+                    await path.in_thread(take, data)
+                else:
+                    take(data)
+            decoded = wire.completed(config, "vocode", await path.in_thread(mels.finish))
+            async for frame in path.streamed(VOCODE, tenant, decoded, begun, len(decoded.canonical)):
+                yield frame
+
+    async def recognize(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncGenerator[bytes, None]:
         path = self._path
         tenant = path.tenant(context)
         begun = path.now()
-        first = parse(pb.StreamingRecognizeRequest, await _first(requests))
+        messages = self._messages(requests)
+        first = parse(pb.StreamingRecognizeRequest, await _first(messages))
         _expect_config(first.WhichOneof("streaming_request"))
         config = wire.decode_streaming_recognize_config(first.streaming_config, self._limits)
-        sound = _Sound(requests, wire.audio_collector(first.streaming_config, self._limits))
-        if first.streaming_config.interim_results:
-            async with aclosing(self._while_speaking(config, tenant, sound, begun)) as frames:
+        with self._budget.share() as share:
+            sound = _Sound(messages, wire.audio_collector(first.streaming_config, self._limits), path, share)
+            # No engine may run for a caller who wants what is cached only, and a container is sound when it is whole.
+            early = config.control.mode != wire.Mode.ONLY_IF_CACHED and sound.comes_in_pieces
+            if first.streaming_config.interim_results and early:
+                frames = self._while_speaking(config, tenant, sound, begun)
+            else:
+                frames = self._final(config, tenant, await sound.whole(), begun)
+            async with aclosing(frames):
                 async for frame in frames:
                     yield frame
-            return
-        async for _ in sound.pieces():
-            pass
-        async for frame in self._final(config, tenant, await path.in_thread(sound.collector.finish), begun, None):
-            yield frame
 
     async def _while_speaking(
         self, config: wire.Decoded, tenant: str, sound: _Sound, begun: float
@@ -95,64 +117,151 @@ class Streams:
         if not hasattr(engine, "stream"):
             raise BadField("streaming_config.interim_results", True, "false: this model has no interim results")
         final: Transcript | None = None
-        heard = _Heard()
-        # No slot is held: a speaker takes seconds, and the engine's threads bound what runs at any moment.
-        async with aclosing(engine.stream(heard.count(sound.pieces()))) as transcripts:
-            async for transcript in transcripts:
-                if transcript.final:
-                    final = transcript
-                    continue
-                frame = wire.streaming_recognize_frame(transcript, config.features, config.language, heard.seconds)
-                if frame:
-                    yield frame
-        pcm = await self._path.in_thread(sound.collector.finish)
-        async for frame in self._final(config, tenant, pcm, begun, final):
-            yield frame
+        ear = _Ear(self._path)
+        try:
+            async with aclosing(engine.stream(ear.fed(sound.pieces()))) as transcripts:
+                async for transcript in transcripts:
+                    await ear.rest()
+                    if transcript.final:
+                        final = transcript
+                        continue
+                    end_s = ear.samples / RECOGNIZER_RATE
+                    frame = wire.streaming_recognize_frame(transcript, config.features, config.language, end_s)
+                    if frame:
+                        yield frame
+        finally:
+            await ear.rest()
+        pcm = await sound.whole()
+        known = final if 2 * ear.samples == len(pcm) else None  # words are known of nothing but what was heard
+        async with aclosing(self._final(config, tenant, pcm, begun, known, ear.compute_ms)) as frames:
+            async for frame in frames:
+                yield frame
 
     async def _final(
-        self, config: wire.Decoded, tenant: str, pcm: bytes, begun: float, known: Transcript | None
-    ) -> AsyncIterator[bytes]:
-        """One stored answer serves Recognize and StreamingRecognize; here it is told as the latter."""
+        self,
+        config: wire.Decoded,
+        tenant: str,
+        pcm: bytes,
+        begun: float,
+        known: Transcript | None = None,
+        compute_ms: float = 0.0,
+    ) -> AsyncGenerator[bytes, None]:
+        """One stored answer serves Recognize and StreamingRecognize; here it is told as the latter.
+
+        `known` and `compute_ms`: what the engine has already made of it, and in what time.
+        """
         decoded = wire.completed(config, "recognize", pcm)
 
         def prepared(call: Call) -> None:
-            call.known = known
+            call.known, call.compute_ms = known, compute_ms
 
-        async for frame in self._path.streamed(RECOGNIZE, tenant, decoded, begun, len(pcm), prepared, wire.to_streaming):
+        frames = self._path.streamed(RECOGNIZE, tenant, decoded, begun, len(pcm), prepared, wire.to_streaming)
+        async for frame in frames:
             yield frame
+
+    async def _messages(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """`requests`, waited for no longer than a caller may take between two of them."""
+        while True:
+            try:
+                async with asyncio.timeout(self._patience_s or None):
+                    data = await anext(requests, None)
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"no message for {self._patience_s:g} s; half-close the stream when all is sent"
+                ) from None
+            if data is None:
+                return
+            yield data
 
 
 class _Sound:
     """The sound messages of a stream, decoded as they come and gathered."""
 
-    def __init__(self, requests: AsyncIterator[bytes], collector: AudioCollector) -> None:
-        self._requests = requests
-        self.collector = collector
+    def __init__(
+        self, messages: AsyncIterator[bytes], collector: AudioCollector, path: RequestPath, share: Share
+    ) -> None:
+        self._messages, self._collector, self._path, self._share = messages, collector, path, share
+        self._whole: bytes | None = None
 
-    async def pieces(self) -> AsyncIterator[Samples]:
-        """float32 pieces at 16 kHz; none of a recording in a container, which is decoded when it is whole."""
-        async for data in self._requests:
-            message = parse(pb.StreamingRecognizeRequest, data)
-            _expect(message.WhichOneof("streaming_request"), "audio")
-            pcm = self.collector.push(message.audio)
-            if pcm:
-                yield waveform(pcm).samples
+    @property
+    def comes_in_pieces(self) -> bool:
+        return self._collector.headerless
+
+    async def whole(self) -> bytes:
+        """Canonical PCM of all of it, once the caller has half-closed. Raises `BadField`."""
+        if self._whole is None:
+            async for _ in self._taken():
+                pass
+            self._whole = await self._path.in_thread(self._collector.finish)
+            self._share.keeps(len(self._whole))
+        return self._whole
+
+    async def pieces(self) -> AsyncGenerator[Samples, None]:
+        """float32 at 16 kHz, 0.1 to 1 s each however the messages were cut; the last may be shorter. All of it."""
+        held, given = b"", 0
+        async for pcm in self._taken():
+            held += pcm
+            at = 0
+            while len(held) - at >= LEAST_PIECE:
+                piece = held[at : at + SECOND]
+                at += len(piece)
+                yield waveform(piece).samples
+            held = held[at:]
+            given += at
+        whole = await self.whole()
+        for start in range(given, len(whole), SECOND):  # with what the resampler had held back
+            yield waveform(whole[start : start + SECOND]).samples
+
+    async def _taken(self) -> AsyncIterator[bytes]:
+        """Canonical PCM that each message completes; none of a recording in a container."""
+        async for data in self._messages:
+            self._share.keeps(self._collector.held + len(data))
+            pcm = await self._path.in_thread(self._take, data) if len(data) > INLINE_BYTES else self._take(data)
+            self._share.keeps(self._collector.held)
+            yield pcm
+
+    def _take(self, data: bytes) -> bytes:
+        return self._collector.push(_parsed(pb.StreamingRecognizeRequest, data, "audio").audio)
 
 
-@dataclass(slots=True)
-class _Heard:
-    """How far the recognizer has been given the sound."""
+class _Ear:
+    """Gives a streaming recognizer its sound, counts what it has heard and the time it has computed.
 
-    seconds: float = 0.0
+    It has a slot from each piece until it says something or asks for more: none while the caller speaks or reads.
+    """
 
-    async def count(self, pieces: AsyncIterator[Samples]) -> AsyncIterator[Samples]:
+    def __init__(self, path: RequestPath) -> None:
+        self._path = path
+        self._slot = AsyncExitStack()
+        self._admitted = False
+        self._since: float | None = None
+        self.samples = 0
+        self.compute_ms = 0.0
+
+    async def fed(self, pieces: AsyncIterator[Samples]) -> AsyncIterator[Samples]:
         async for piece in pieces:
-            self.seconds += len(piece) / RECOGNIZER_RATE
+            await self._work()
+            self.samples += len(piece)
             yield piece
+            await self.rest()
+        await self._work()  # on what it makes of the whole
+
+    async def _work(self) -> None:
+        await self._slot.enter_async_context(self._path.slot(admitted=self._admitted))
+        self._admitted = True
+        self._since = self._path.now()
+
+    async def rest(self) -> None:
+        if self._since is not None:
+            self.compute_ms += (self._path.now() - self._since) * 1e3
+            self._since = None
+            await self._slot.aclose()
 
 
-async def _first(requests: AsyncIterator[bytes]) -> bytes:
-    async for data in requests:
+async def _first(messages: AsyncIterator[bytes]) -> bytes:
+    async for data in messages:
+        if len(data) > INLINE_BYTES:
+            raise BadField("streaming_request", data, "streaming_config, which is small, in the first message")
         return data
     raise BadField("streaming_request", "no message", "first a message with streaming_config")
 
@@ -162,6 +271,9 @@ def _expect_config(which: str | None) -> None:
         raise BadField("streaming_request", which or "nothing", "streaming_config in the first message of a stream")
 
 
-def _expect(which: str | None, wanted: str) -> None:
+def _parsed(kind: type[M], data: bytes, wanted: str) -> M:
+    message = parse(kind, data)
+    which = message.WhichOneof("streaming_request")
     if which != wanted:
         raise BadField("streaming_request", which or "nothing", f"{wanted} in every message after the first")
+    return message

@@ -16,7 +16,6 @@ from gateway.wire import messages
 from models.engine import EngineError
 from models.utterance import Audio, Chunk, Transcript
 
-
 INLINE_BYTES: Final = 256 << 10
 """Parsing, checking and hashing a larger request belongs in a thread, whatever it holds."""
 

@@ -1,7 +1,7 @@
 """Connectionist temporal classification, read: frame log-probabilities to text, and the likelihood of a given text.
 
 Plain NumPy on arrays [T, V] of natural-log probabilities over an `Alphabet`; a frame is whatever the model's step is.
-Source: Graves et al. 2006 (CTC); prefix search after Hannun et al. 2014 (arXiv 1408.2873), without a language model.
+Source: Graves et al. 2006 (CTC); prefix search after Hannun et al. 2014 (arXiv 1408.2873).
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ Prefix = tuple[int, ...]
 """Columns of the letters so far."""
 
 NEVER = -math.inf
+
+PAUSE_STEPS = 10
+"""Steps of blanks alone (0.4 s) that end a phrase."""
+PHRASE_STEPS = 400
+"""A phrase longer than this (16 s) is cut at its last blank, so that the search stays short."""
 
 WordScore = Callable[[str, str], float]
 """Natural-log bonus (below zero: a penalty) for a word, second, after the word before it, or after "" at the start."""
@@ -72,6 +77,27 @@ def greedy(log_probs: LogProbs, alphabet: Alphabet, first_frame: int = 0) -> lis
             peak = float(log_probs[start:end, column].max())
             letters.append(Letter(alphabet.letters[column - 1], first_frame + start, first_frame + end, peak))
     return letters
+
+
+def phrase_ends(blank: npt.NDArray[np.bool_]) -> list[int]:
+    """Steps at which phrases end, given where the best symbol is a blank: in pauses, or when a phrase grows too long.
+
+    Depends on no step after the one that decides, so that a stream ends its phrases as a whole recording does.
+    """
+    ends = []
+    begin = run = last_blank = 0
+    for step, quiet in enumerate(blank.tolist()):
+        run = run + 1 if quiet else 0
+        last_blank = step if quiet else last_blank
+        if run == PAUSE_STEPS:
+            begin = step + 1 - PAUSE_STEPS // 2
+        elif step - begin >= PHRASE_STEPS and last_blank > begin:
+            begin = last_blank
+        else:
+            continue
+        ends.append(begin)
+        run = step + 1 - begin if quiet else 0
+    return ends
 
 
 def words_of(letters: Sequence[Letter]) -> list[list[Letter]]:

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from models.bigrams import Bigrams
-from models.ctc import Alphabet, Letter, LogProbs, align, beam_search, greedy, words_of
+from models.ctc import Alphabet, Letter, LogProbs, align, beam_search, greedy, phrase_ends, words_of
 from models.engine import EngineError, EngineInfo
 from models.hearing import (
     BANDS,
@@ -38,10 +37,8 @@ from models.utterance import RECOGNIZER_RATE, Samples, Transcript, Utterance, Wa
 
 WINDOW_STEPS = 500
 """Steps read in one call of the network (20 s): bounds the memory that a long recording takes."""
-PAUSE_STEPS = 10
-"""Steps of blanks alone (0.4 s) that end a phrase."""
-PHRASE_STEPS = 400
-"""A phrase longer than this (16 s) is cut at its last blank, so that the search stays short."""
+LOOK_STEPS = 6
+"""New steps (0.24 s) before a stream looks again: each look reads the open steps with all their context anew."""
 
 
 class Recognizer:
@@ -49,8 +46,8 @@ class Recognizer:
 
     Options of the manifest: letters (columns 1 and up), bands, stride, context (feature frames a step depends on, each
     side). With an option `words_sha256` the folder also holds words.txt.gz (`models.bigrams`), and text is searched
-    for with beam (its width), word_weight and word_bonus; without it the best path is read. Raises
-    `models.onnx.ModelFileError` where the folder is not such a model.
+    for with beam (its width), word_weight and word_bonus; without it the best path is read. Phrases less certain than
+    an option least_confidence say nothing. Raises `models.onnx.ModelFileError` where the folder is not such a model.
     """
 
     def __init__(self, folder: Path, providers: Sequence[str] = (), threads: int = 1) -> None:
@@ -66,6 +63,7 @@ class Recognizer:
         self.bigrams = read_words(folder, options["words_sha256"]) if "words_sha256" in options else None
         self.beam = int(options.get("beam", 1))
         self.word_weight = float(options.get("word_weight", 0.0))
+        self.least_confidence = float(options.get("least_confidence", 0.0))
         self.word_bonus = float(options.get("word_bonus", 0.0))
 
     def log_probs(self, samples: Samples) -> LogProbs:
@@ -103,8 +101,13 @@ class Recognizer:
         return transcript_of(phrases, final=True)
 
     def phrase(self, rows: LogProbs, first_step: int) -> list[Letter]:
-        """The likeliest letters of one phrase's rows, which start at `first_step` of the recording."""
+        """The likeliest letters of one phrase's rows, which start at `first_step` of the recording.
+
+        None where even the best path is less certain than the option least_confidence: noise, not speech.
+        """
         best_path = greedy(rows, self.alphabet, first_step)
+        if _certainty(best_path) < self.least_confidence:
+            return []
         if self.bigrams is None or not best_path:
             return best_path
         text = beam_search(rows, self.alphabet, self.beam, word_score=self._word_score)[0][0]
@@ -127,27 +130,6 @@ def read_words(folder: Path, digest: str) -> Bigrams:
     return Bigrams.load(data)
 
 
-def phrase_ends(blank: npt.NDArray[np.bool_]) -> list[int]:
-    """Steps at which phrases end, given where the best symbol is a blank: in pauses, or when a phrase grows too long.
-
-    Depends on no step after the one that decides, so that a stream ends its phrases as a whole recording does.
-    """
-    ends = []
-    begin = run = last_blank = 0
-    for step, quiet in enumerate(blank.tolist()):
-        run = run + 1 if quiet else 0
-        last_blank = step if quiet else last_blank
-        if run == PAUSE_STEPS:
-            begin = step + 1 - PAUSE_STEPS // 2
-        elif step - begin >= PHRASE_STEPS and last_blank > begin:
-            begin = last_blank
-        else:
-            continue
-        ends.append(begin)
-        run = step + 1 - begin if quiet else 0
-    return ends
-
-
 def transcript_of(phrases: Sequence[Sequence[Letter]], *, final: bool) -> Transcript:
     """Words with times in seconds; phrases hold whole words.
 
@@ -159,14 +141,14 @@ def transcript_of(phrases: Sequence[Sequence[Letter]], *, final: bool) -> Transc
         text = "".join(letter.text for letter in word)
         start, end = word[0].start * STEP_SECONDS, word[-1].end * STEP_SECONDS
         words.append(Word(text, round(start, 3), round(end, 3), _certainty(word)))
-    kept = [letter for letters in phrases for letter in letters if letter.text != " "]
-    return Transcript(" ".join(word.text for word in words), _certainty(kept), tuple(words), final)
+    certainty = _certainty([letter for letters in phrases for letter in letters])
+    return Transcript(" ".join(word.text for word in words), certainty, tuple(words), final)
 
 
 def _certainty(letters: Sequence[Letter]) -> float:
-    if not letters:
-        return 0.0
-    return math.exp(math.fsum(letter.log_prob for letter in letters) / len(letters))
+    """Geometric mean of the probabilities of all letters but spaces; 0 where there are none."""
+    spoken = [letter.log_prob for letter in letters if letter.text != " "]
+    return math.exp(math.fsum(spoken) / len(spoken)) if spoken else 0.0
 
 
 class RecognizerStream:
@@ -186,15 +168,21 @@ class RecognizerStream:
         self._phrases: list[list[Letter]] = []
         self._pending = np.zeros((0, recognizer.alphabet.size), np.float32)
         """Closed rows of the phrase being spoken."""
+        self._looked = 0
+        self._interim = Transcript("", 0.0, final=False)
 
     def accept(self, samples: Samples) -> Transcript:
         """Takes the next 16 kHz samples, any number; returns what has been said so far (`final` False)."""
         self._take(samples)
         context = self._recognizer.context // STRIDE
         whole = len(self._heard) // STRIDE + self._base
+        if whole - self._looked < LOOK_STEPS:
+            return self._interim
+        self._looked = whole
         self._close(whole - context)
         rest = greedy(np.concatenate([self._pending, self._open_rows()]), self._recognizer.alphabet, self._begin)
-        return transcript_of([*self._phrases, rest], final=False)
+        self._interim = transcript_of([*self._phrases, rest], final=False)
+        return self._interim
 
     def finish(self) -> Transcript:
         """No more samples: the transcript of the whole, equal to `Recognizer.transcribe` of it."""
@@ -261,7 +249,7 @@ class RecognizerEngine:
     def info(self) -> EngineInfo:
         return self._info
 
-    async def run(self, utterance: Utterance) -> AsyncIterator[Transcript]:
+    async def run(self, utterance: Utterance) -> AsyncGenerator[Transcript, None]:
         """Yields the transcript. Raises `EngineError` for anything but speech at 16 kHz, and when the model fails."""
         content = utterance.content
         if not isinstance(content, Waveform):
@@ -270,7 +258,7 @@ class RecognizerEngine:
             raise EngineError(f"a recognizer needs {RECOGNIZER_RATE} Hz, not {content.rate} Hz")
         yield await self._call(self._recognizer.transcribe, content.samples)
 
-    async def stream(self, chunks: AsyncIterator[Samples]) -> AsyncIterator[Transcript]:
+    async def stream(self, chunks: AsyncIterator[Samples]) -> AsyncGenerator[Transcript, None]:
         """Interim transcripts of 16 kHz chunks whenever the text has changed, then the final one."""
         listening = RecognizerStream(self._recognizer)
         said = ""

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import importlib.metadata
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final, Protocol
@@ -168,7 +168,7 @@ class SynthesizerEngine:
             sample_rate=MEL_RATE,
         )
 
-    async def run(self, utterance: Utterance) -> AsyncIterator[Chunk]:
+    async def run(self, utterance: Utterance) -> AsyncGenerator[Chunk, None]:
         """Yields `Audio`. Raises `ValueError` (`NothingToSpeak` among them) for what the caller may mend, before the
         first chunk, and `EngineError` when a model fails. Closing it between clauses leaves nothing running; a clause
         that is being made when the caller is cancelled is finished in its thread and dropped.

@@ -7,7 +7,7 @@ chunk the frames around it that can change its samples.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class VocoderEngine:
     def info(self) -> EngineInfo:
         return self._vocoder.info
 
-    async def run(self, utterance: Utterance) -> AsyncIterator[Audio]:
+    async def run(self, utterance: Utterance) -> AsyncGenerator[Audio, None]:
         """Yields `Audio`. Raises `EngineError` for other contents, for a wrong mel, and when the graph fails."""
         if not isinstance(utterance.content, Mel):
             raise EngineError(f"content: is {type(utterance.content).__name__}, but a vocoder takes a Mel")

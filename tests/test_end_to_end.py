@@ -98,7 +98,9 @@ def at_16k(samples: np.ndarray) -> np.ndarray:
 
 def test_streams_give_the_sound_of_whole_calls(client: RefrainClient) -> None:
     pieces = list(client.stream_synthesize(["One moment, ", "please. ", "Thank you."]))
-    whole = b"".join(client.synthesize(text, encoding="LINEAR16").audio for text in ("One moment, please.", "Thank you."))
+    whole = b"".join(
+        client.synthesize(text, encoding="LINEAR16").audio for text in ("One moment, please.", "Thank you.")
+    )
     assert b"".join(piece.audio for piece in pieces) == whole
     assert sum(piece.info is not None for piece in pieces) == 2
     mel = log_mel(client.synthesize(PHRASE).samples())

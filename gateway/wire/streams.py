@@ -43,6 +43,11 @@ class MelCollector:
         self._pieces: list[Samples] = []
         self._frames = 0
 
+    @property
+    def held(self) -> int:
+        """Bytes kept until the end."""
+        return self._frames * MEL_FRAME_BYTES
+
     def push(self, mel: pb.MelSpectrogram) -> None:
         """Raises `BadField` for a mel that is none, `TooLarge` past the limit."""
         piece = np.frombuffer(mel_bytes(mel, "mel"), "<f4").reshape(MEL_BANDS, -1)

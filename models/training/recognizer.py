@@ -29,6 +29,7 @@ from models.training.recognizer_data import (
     phrases,
 )
 from models.training.recognizer_net import Network, export
+from models.training.recognizer_own import make_own
 
 LICENCE = "Apache-2.0"
 
@@ -112,6 +113,8 @@ def gather(options: argparse.Namespace) -> Pool:
         return Pool.load(kept)
     pool = Pool()
     load_real(pool, options.speech)
+    if options.own and options.own_sentences:
+        make_own(options.own, phrases(options.speech / "text"), options.own_sentences, options.seed)
     teacher = load_corpus(pool, options.corpus, "teacher")
     extra = load_corpus(pool, options.work / "extra", "extra")
     own = load_corpus(pool, options.own, "own") if options.own else 0
@@ -139,6 +142,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--work", type=Path, required=True, help="checkpoints and extra phrases go here")
     parser.add_argument("--words", type=Path, help="a plain word list that widens the search's vocabulary")
     parser.add_argument("--own", type=Path, help="a corpus spoken by the embedded synthesizer, to be mixed in")
+    parser.add_argument("--own-sentences", type=int, default=0, help="have so many sentences of that corpus made first")
     parser.add_argument("--out", type=Path, default=Path("models/embedded/recognizer"))
     parser.add_argument("--extra", type=float, default=12.0, help="hours of extra phrases to have")
     parser.add_argument("--steps", type=int, default=9000)

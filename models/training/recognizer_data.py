@@ -179,9 +179,13 @@ def spoken(text: str) -> str | None:
         return None
 
 
+def measured_texts(pool: Pool) -> set[str]:
+    return {clip.text for clip in pool.clips if clip.split == "dev" and clip.source not in ("command", "noise")}
+
+
 def drop_dev_texts(pool: Pool) -> int:
     """Take out of training every teacher clip whose text is measured; returns how many were taken out."""
-    measured = {clip.text for clip in pool.clips if clip.split == "dev" and clip.source in ("teacher", "extra")}
+    measured = measured_texts(pool)
     before = len(pool.clips)
     pool.clips = [
         clip
@@ -242,7 +246,7 @@ def count_words(pool: Pool, texts: Iterable[str], word_list: Path | None) -> Big
     Sentences count once each however often they are said, commands as often as they are; nothing that is measured is
     counted but for the words of the list.
     """
-    measured = {clip.text for clip in pool.clips if clip.split == "dev" and clip.source in ("teacher", "extra")}
+    measured = measured_texts(pool)
     trained = (clip.text for clip in pool.clips if clip.split == "train" and clip.source == "teacher")
     commands = [clip.text for clip in pool.clips if clip.source == "command" and clip.split == "train"]
     sentences = [text for text in dict.fromkeys([*trained, *texts]) if text not in measured]

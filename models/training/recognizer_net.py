@@ -23,8 +23,9 @@ from models.hearing import BANDS, STRIDE
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 WIDTH = 256
 KERNEL = 7
-SEARCH = {"beam": 32, "word_weight": 0.35, "word_bonus": 3.0}
-"""Width of the search, weight of the word counts and bonus per word, as measured best on dev sentences."""
+SEARCH = {"beam": 32, "word_weight": 0.35, "word_bonus": 3.0, "least_confidence": 0.5}
+"""Width of the search, weight of the word counts, bonus per word: as measured best on dev sentences. Below
+least_confidence there was noise, and none of the clean dev sentences."""
 DILATIONS = (1, 1, 1, 1, 2, 1, 2, 1, 2, 1)
 
 

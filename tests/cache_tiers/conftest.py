@@ -151,7 +151,7 @@ class Gateway:
 def gateway_on(server: Server, name: str = "a", **settings: Any) -> Gateway:
     link_settings = {k: settings.pop(k) for k in ("deadline", "failures", "probe_after", "clock") if k in settings}
     stream_settings = {k: settings.pop(k) for k in ("max_length", "retry_after") if k in settings}
-    fleet_settings = {k: settings.pop(k) for k in ("lease", "mourning") if k in settings}
+    fleet_settings = {k: settings.pop(k) for k in ("lease", "mourning", "alone") if k in settings}
     # Deadlines are long, so that a busy machine fails no test; tests of deadlines give their own.
     link = RedisLink(server.url, **{"deadline": 5.0, **link_settings})
     events = EventStream(link, gateway=name, block=0.2, deadline=5.0, **{"retry_after": 0.01, **stream_settings})

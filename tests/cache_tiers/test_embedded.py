@@ -167,6 +167,26 @@ async def test_a_killed_gateway_leaves_no_server_and_the_next_one_starts_on_its_
     await until(lambda: not is_running(pid))
 
 
+async def test_a_ctrl_c_is_for_the_gateway_and_not_for_its_server(tmp_path: Path) -> None:
+    script = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + GATEWAY
+    gateway = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert gateway.stdout is not None
+        pid = int(await asyncio.to_thread(gateway.stdout.readline))
+        os.killpg(gateway.pid, signal.SIGINT)  # as a terminal does
+        await asyncio.sleep(0.2)
+        with redis.Redis(unix_socket_path=str(tmp_path / "run" / "redis.sock")) as client:
+            assert client.info()["process_id"] == pid
+    finally:
+        gateway.kill()
+        gateway.wait()
+        assert gateway.stdout is not None
+        gateway.stdout.close()
+    await until(lambda: not is_running(pid))
+
+
 async def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     data_dir = tmp_path / ("x" * 100)
     async with running(data_dir) as (server, client):
@@ -225,6 +245,38 @@ async def test_compacting_forgets_what_was_erased(tmp_path: Path, monkeypatch: p
         await until(told)
         server.compact_soon()
         await until(lambda: not told())
+
+
+async def test_compacting_is_tried_again_after_a_rewrite_that_runs_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "COMPACT_AFTER", 0.02)
+    async with running(tmp_path) as (server, client):
+        client.set("k", "the erased words")
+        client.mset({f"other {n}": n for n in range(500)})
+        client.config_set("rdb-key-save-delay", 1000)  # microseconds
+        client.bgrewriteaof()
+        assert client.info("persistence")["aof_rewrite_in_progress"]
+        client.delete("k")
+        server.compact_soon()
+        await asyncio.sleep(0.1)
+        assert client.info("persistence")["aof_rewrite_in_progress"], "the attempt has met the other one"
+        client.config_set("rdb-key-save-delay", 0)
+
+        def told() -> bool:
+            return any(b"the erased words" in path.read_bytes() for path in data_files(tmp_path))
+
+        await until(lambda: not told())
+
+
+async def test_asked_many_times_it_compacts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "COMPACT_AFTER", 0.05)
+    async with running(tmp_path) as (server, client):
+        for _ in range(20):
+            server.compact_soon()
+        await until(lambda: client.info("commandstats").get("cmdstat_bgrewriteaof"))
+        await asyncio.sleep(0.2)
+        assert client.info("commandstats")["cmdstat_bgrewriteaof"]["calls"] == 1
 
 
 @pytest.mark.parametrize("size", [0, 1 << 20])

@@ -217,6 +217,46 @@ async def test_contract_5_a_gateway_that_was_away_applies_what_it_missed(
     assert not b.epochs.unchanged(begun)
 
 
+async def test_contract_5_a_handler_that_fails_at_a_gap_keeps_no_tag_from_being_dropped(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    a = await make_gateway("a")
+    tags = {f"subject {n}" for n in range(5)}
+    for tag in tags:
+        await a.gateways.erase(tag)
+    b = await make_gateway("b", start=False)
+    failures, dropped = 7, set[str]()
+
+    def fail(tag: str) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise RuntimeError("a test's")
+
+    b.gateways.on_erase(fail)
+    b.gateways.on_erase(lambda tag: dropped.add(tag))
+    await b.start()
+    assert not b.events.following
+    assert dropped == tags, "beside the handler that failed"
+    await until(lambda: b.events.following)
+    assert failures < -1
+    assert not b.gateways._failed
+    assert (await a.gateways.erase("subject 1")).complete
+
+
+@pytest.mark.parametrize("how", ["erase", "invalidate", "erase_tenant"])
+async def test_contract_5_who_erases_has_dropped_it_when_the_call_returns(make_gateway: MakeGateway, how: str) -> None:
+    """Before its own event comes back, which here it never does."""
+    gateway = await make_gateway()
+    dropped: list[str] = []
+    gateway.gateways.on_erase(dropped.append)
+    assert gateway.events._task is not None
+    gateway.events._task.cancel()
+    timeout = {} if how == "invalidate" else {"timeout": 0.05}
+    await getattr(gateway.gateways, how)("subject", **timeout)
+    assert dropped == [tenant_tag("subject") if how == "erase_tenant" else "subject"]
+
+
 async def test_contract_5_an_erasure_cut_short_is_finished_by_the_next_gateway(make_gateway: MakeGateway) -> None:
     a = await make_gateway("a")
     await a.tier.put(key(1), ENTRY)
@@ -349,6 +389,43 @@ async def test_a_gateway_knows_when_its_lease_has_run_out(own_server: Server, ma
     assert gateway.gateways.in_touch
     clock.now = 11.0
     assert not gateway.gateways.in_touch
+
+
+async def test_contract_5_a_gateway_cut_off_gives_up_what_it_keeps_before_erasures_stop_waiting_for_it(
+    own_server: Server, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway(on=own_server, lease=0.06, mourning=0.4, probe_after=0.01)
+    lost: list[float] = []
+    gateway.gateways.on_lost(lambda: lost.append(time.monotonic()))
+    joined = gateway.events.joined_at
+    await asyncio.sleep(0.3)
+    assert lost == [], "while in touch nothing is given up"
+    with own_server.paused():
+        gateway.gateways._deadline = 0.05
+        begun = time.monotonic()
+        await until(lambda: lost)
+        assert lost[0] - begun > 0.2
+        await asyncio.sleep(0.2)
+    await until(lambda: gateway.events.following and not gateway.gateways._lost)
+    assert id_order(gateway.events.joined_at) > id_order(joined), "it rejoins, as after a gap"
+    assert len(lost) == 1
+    assert gateway.gateways.in_touch
+
+
+async def test_who_is_alone_on_its_redis_buries_the_dead_and_is_never_lost(
+    own_server: Server, make_gateway: MakeGateway
+) -> None:
+    first = await make_gateway("killed", on=own_server)
+    assert first.gateways._beats is not None
+    first.gateways._beats.cancel()
+    gateway = await make_gateway("a", on=own_server, alone=True, lease=0.06, mourning=0.0, deadline=0.05)
+    assert await gateway.gateways.live() == {"a"}
+    lost: list[int] = []
+    gateway.gateways.on_lost(lambda: lost.append(1))
+    own_server.kill()
+    await asyncio.sleep(0.2)
+    assert not gateway.gateways.in_touch
+    assert lost == []
 
 
 async def test_control_records_have_no_expiry(server: Server, make_gateway: MakeGateway) -> None:

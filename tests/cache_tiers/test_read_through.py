@@ -60,6 +60,8 @@ class Remote:
         return len(keys)
 
     async def erase_key(self, key: CacheKey) -> bool:
+        if self.failure:
+            raise self.failure
         return await self.delete(key)
 
     def may_hold(self, key: CacheKey) -> bool:
@@ -557,6 +559,27 @@ async def play(events: tuple[str, ...], pace: int) -> None:
             assert loads[-1] > forgotten, "it was begun before the erasure"
     house.device.drop(KEY)
     assert house.device.stats.leased_bytes == 0, "no answer that is over holds a lease"
+
+
+async def test_a_delete_that_the_remote_tier_cannot_do_is_told(house: House) -> None:
+    await house.read()
+    house.remote.failure = OSError("connection reset")
+    with pytest.raises(OSError, match="reset"):
+        await house.cache.delete(KEY)
+    assert KEY not in house.device
+
+
+async def test_while_nothing_is_to_be_kept_all_is_answered_and_only_the_remote_tier_stores(house: House) -> None:
+    house.cache.keeping = False
+    house.remote.held[OTHER] = STORED
+    assert await house.cache.lookup(OTHER) is not None
+    assert await house.read() == (Source.MISS, COMPUTED)
+    assert KEY not in house.device
+    assert OTHER not in house.device
+    assert await house.read() == (Source.HIT, COMPUTED)
+    house.cache.keeping = True
+    await house.read()
+    assert KEY in house.device
 
 
 @pytest.mark.parametrize("pace", [1, 8])

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,9 +25,10 @@ from cache_tiers.codec import (
     unpack_record,
 )
 from cache_tiers.entry import CacheKey, Entry, Epochs
-from cache_tiers.events import INSERTED, REMOVED, Event
+from cache_tiers.events import INSERTED, REMOVED, Event, tenant_tag
 from cache_tiers.link import Names, RedisLink, Refused, Unavailable
 from cache_tiers.redis import RedisTier
+from cache_tiers.write_behind import Write
 from tests.cache_tiers.conftest import Clock, MakeGateway, Server, gateway_on, until
 
 ENTRY = Entry((b"first", b"", b"\x00" * 1000), cost_ms=12.5, created=time.time(), tags=("s1", "v1"))
@@ -387,6 +390,125 @@ async def test_a_write_without_a_record_keeps_the_one_there_is(make_gateway: Mak
     assert await tier.get_record(key(1)) == b"record"
 
 
+async def test_a_record_stays_as_long_as_its_value(server: Server, make_gateway: MakeGateway) -> None:
+    tier = (await make_gateway()).tier
+    await tier.put(key(1), ENTRY)
+    server.client.pexpire(Names().value(key(1)), 5000)
+    tier.put_record_behind(key(1), ENTRY, b"record")
+    await tier.drain()
+    assert await tier.get_record(key(1)) == b"record"
+    assert 0 < server.client.pttl(Names().record(key(1))) <= 5000
+
+
+async def test_a_record_is_written_only_beside_the_entry_it_was_made_from(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    tier = (await make_gateway()).tier
+    newer = replace(ENTRY, frames=(b"newer",))
+    for n in range(3):
+        await tier.put(key(n), ENTRY)
+    await tier.delete(key(0))
+    await tier.put(key(1), newer)
+    server.client.set(Names().value(key(2)), "garbage", keepttl=True)
+    for n in range(4):
+        tier.put_record_behind(key(n), ENTRY, b"record")
+    await tier.drain()
+    assert [await tier.get_record(key(n)) for n in range(4)] == [None] * 4
+    assert [await tier.get(key(n)) for n in range(4)] == [None, newer, None, None], "and brings nothing back"
+
+
+async def test_a_record_is_not_written_when_its_value_goes_between_looking_and_writing(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway()
+    await gateway.tier.put(key(1), ENTRY)
+    seal = gateway.keyring.seal
+
+    async def slow_seal(*args: Any) -> bytes:
+        server.client.unlink(Names().value(key(1)))
+        return await seal(*args)
+
+    gateway.keyring.seal = slow_seal  # type: ignore[method-assign]
+    gateway.tier.put_record_behind(key(1), ENTRY, b"record")
+    await gateway.tier.drain()
+    assert not server.client.exists(Names().value(key(1)), Names().record(key(1)))
+
+
+async def test_a_record_goes_with_its_tag_even_if_its_value_was_evicted_before(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    tier = (await make_gateway()).tier
+    for n in range(2):
+        put_with_record(tier, key(n))
+    await tier.drain()
+    server.client.delete(Names().value(key(0)))
+    await tier.census.take()
+    assert not server.client.exists(Names().record(key(0))), "as does one whose membership is pruned"
+    server.client.delete(Names().value(key(1)))
+    assert await tier.erase("s1") == 0
+    assert not server.client.exists(Names().record(key(1)))
+
+
+async def test_records_are_read_beside_requests_and_may_take_longer(make_gateway: MakeGateway) -> None:
+    a = await make_gateway("a")
+    put_with_record(a.tier, key(1))
+    await a.tier.drain()
+    hurried = await make_gateway("b", deadline=1e-6, failures=1_000_000)
+    assert [found async for found in hurried.tier.records()] == [(key(1), b"record")]
+    assert await hurried.tier.get_record(key(1)) == b"record"
+
+
+async def test_what_waits_to_be_written_is_not_written_after_a_delete(make_gateway: MakeGateway) -> None:
+    tier = (await make_gateway()).tier
+    for n in range(200):
+        put_with_record(tier, key(n % 100))
+    assert not await tier.delete(key(1))
+    await tier.drain()
+    assert await tier.get(key(1)) is None
+    assert await tier.get_record(key(1)) is None
+    assert await tier.get(key(2)) == ENTRY
+    assert tier._queue._bytes == 0
+    assert tier.put_behind(key(1), ENTRY)
+    assert await tier.delete(key(1)) is False, "all that waited was that"
+    await tier.drain()
+    assert await tier.put(key(1), ENTRY)
+
+
+async def test_a_delete_waits_for_the_write_that_is_under_way(make_gateway: MakeGateway) -> None:
+    tier = (await make_gateway()).tier
+    write, begun, go = tier._queue._write, asyncio.Event(), asyncio.Event()
+
+    async def slow(batch: Sequence[Write]) -> None:
+        begun.set()
+        await go.wait()
+        await write(batch)
+
+    tier._queue._write = slow
+    tier.put_behind(key(1), ENTRY)
+    await begun.wait()
+    tier.put_behind(key(1), ENTRY)
+    deleting = asyncio.create_task(tier.delete(key(1)))
+    assert await tier.delete(key(2)) is False, "another key's delete does not wait"
+    go.set()
+    assert await deleting
+    await tier.drain()
+    assert await tier.get(key(1)) is None
+
+
+async def test_erasing_a_tenant_counts_and_removes_only_its_own(server: Server, make_gateway: MakeGateway) -> None:
+    tier = (await make_gateway()).tier
+    tenants = ("a*", "ab", "[a]", "a?:a*", "")
+    for tenant in tenants:
+        for n in range(3):
+            tier.put_behind(key(n, tenant), ENTRY)
+            tier.put_record_behind(key(n, tenant), ENTRY, b"record")
+    await tier.drain()
+    for i, tenant in enumerate(tenants):
+        assert await tier.erase(tenant_tag(tenant)) == 3
+        left = {found.tenant for name in server.client.keys("refrain:[vr]:*") if (found := Names().key_of(name))}
+        assert left == set(tenants[i + 1 :])
+
+
 async def test_peers_hear_of_inserts_with_records_and_of_removals(make_gateway: MakeGateway) -> None:
     a, b = await make_gateway("a"), await make_gateway("b", start=False)
     heard: list[tuple[str, CacheKey, bool]] = []
@@ -440,8 +562,9 @@ async def test_a_killed_server_gives_misses_and_its_return_gives_hits(
     assert await tier.evict("s1") == 0
     assert await tier.touch([key(1)]) == 0
     assert await tier.get_record(key(1)) is None
-    with pytest.raises(Unavailable):
-        await tier.erase("s1")
+    for erasing in (tier.erase("s1"), tier.erase(tenant_tag("t")), tier.erase_key(key(1))):
+        with pytest.raises(Unavailable):
+            await erasing
     with pytest.raises(Unavailable):
         _ = [record async for record in tier.records()]
     own_server.run()
@@ -504,6 +627,9 @@ async def test_a_server_that_refuses_writes_still_serves_reads(own_server: Serve
     assert not gateway.link.breaker.open
     with pytest.raises(Refused):
         await gateway.gateways.erase("s1")
+    for erasing in (gateway.tier.erase_key(key(1)), gateway.tier.erase(tenant_tag("t"))):
+        with pytest.raises(Unavailable, match="refused"):
+            await erasing
 
 
 async def test_a_server_restarted_empty_is_used_again(own_server: Server, make_gateway: MakeGateway) -> None:

@@ -23,7 +23,7 @@ def redis_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A gateway on an event loop in a thread of its own, for tests with blocking stubs. Its stubs are not to be used."""
+    """A gateway on an event loop in a thread of its own, for tests with blocking stubs; its own are not for them."""
     ready: list[Rig] = []
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""What is wrong with a request is said by field, value and what is allowed; nothing of it is stored; the server serves on.
+"""What is wrong with a request is said by field, value and what is allowed; nothing is stored; the server serves on.
 
 Through real gRPC, so that what gRPC itself refuses is seen as callers see it.
 """
@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protos.refrain.v1 import cache_pb2_grpc, speech_pb2, speech_pb2_grpc
+from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
 from tests.gateway.rig import Rig, hear, noise, say
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -54,7 +54,11 @@ def _bad_audio() -> Iterator[tuple[str, speech_pb2.RecognizeRequest, str]]:
     yield "silent", hear(np.zeros(16_000, np.float32)), "content"
     yield "half a sample", _pcm(b"\1\2\3" * 1_667), "content"
     yield "0.05 s", hear(noise(0.05)), "content"
-    yield "more than 10 min", _pcm(np.tile(np.array([100, -100], "<i1"), 8_000 * 601 // 2).tobytes(), 8_000, 4), "content"
+    yield (
+        "more than 10 min",
+        _pcm(np.tile(np.array([100, -100], "<i1"), 8_000 * 601 // 2).tobytes(), 8_000, 4),
+        "content",
+    )
     yield "NaN", _auto(_wav(nan, subtype="FLOAT")), "content"
     yield "truncated flac", _auto(_wav(sound, form="FLAC")[:2_000]), "content"
     yield "truncated header", _auto(wav[:20]), "content"
@@ -76,6 +80,8 @@ def _bad_text() -> Iterator[tuple[str, speech_pb2.SynthesizeRequest, str]]:
     yield "100,000 characters", say("a" * 100_000), "input.text"
     yield "control characters", say("a\x00b\x1bc"), "input.text"
     yield "emoji only", say("🙂🙃"), "input.text"
+    yield "a sign alone", say("™"), "input.text"
+    yield "more than any request needs", say("é" * 1_000_000), "input.text"
     yield "right to left", say("שלום עולם"), "input.text"
     yield "an unknown voice", say(voice={"name": "nobody"}), "voice.name"
     yield "an unknown emotion", say(voice={"emotion": "hungry"}), "voice.emotion"
@@ -125,7 +131,10 @@ def test_a_bad_request_is_refused_by_field(
     assert "allowed" in violations[0].description
     assert field in error.details()
     assert len(error.details()) < 1_500
-    assert (served.speaker.runs + served.ear.runs + served.singer.runs, served.running.cache.stats.stored) == (runs, stores)
+    assert (served.speaker.runs + served.ear.runs + served.singer.runs, served.running.cache.stats.stored) == (
+        runs,
+        stores,
+    )
     assert stub.Synthesize(say("Still here.")).audio_content
 
 
@@ -162,6 +171,29 @@ def test_a_stream_in_the_wrong_order_is_refused(channel: grpc.Channel, messages:
         list(stub.StreamingRecognize(iter(messages)))
     error: Any = caught.value
     assert error.code() is INVALID
+
+
+def _oversized() -> Iterator[tuple[str, bytes]]:
+    """Messages that would weigh many times more when parsed than they do as bytes, or that nobody needs so long."""
+    warm = cache_pb2.WarmRequest(requests=[speech_pb2.SynthesizeRequest()] * 100_000)
+    yield "CacheAdmin/Warm", warm.SerializeToString()
+    erase = cache_pb2.EraseRequest(subject_id="x" * 100_000)
+    yield "CacheAdmin/Erase", erase.SerializeToString()
+    listing = speech_pb2.ListVoicesRequest(language_code="x" * 100_000)
+    yield "Speech/ListVoices", listing.SerializeToString()
+    languages = speech_pb2.RecognizeRequest(config={"language_codes": [""] * 100_000}, content=b"1234")
+    yield "Speech/Recognize", languages.SerializeToString()
+
+
+@pytest.mark.parametrize(("method", "data"), [*_oversized()], ids=lambda value: value if isinstance(value, str) else "")
+def test_a_message_that_would_grow_when_parsed_is_refused_before_it_is(
+    channel: grpc.Channel, method: str, data: bytes
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/refrain.v1.{method}")(data)
+    error: Any = caught.value
+    assert error.code() is INVALID
+    assert "at most 65536 bytes" in error.details()
 
 
 UNARY = {
@@ -234,7 +266,5 @@ def test_health_and_reflection_know_the_services(channel: grpc.Channel) -> None:
 
 
 def test_stats_stub_is_served(channel: grpc.Channel) -> None:
-    from protos.refrain.v1 import cache_pb2
-
     stub: Any = cache_pb2_grpc.CacheAdminStub(channel)  # type: ignore[no-untyped-call]
     assert stub.GetStats(cache_pb2.GetStatsRequest()).tiers

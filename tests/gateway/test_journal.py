@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -220,6 +221,62 @@ async def test_a_gap_in_the_stream_rebuilds_what_was_missed(server: Server) -> N
         assert await b.find(COPY) is not None
 
 
+async def test_a_gap_in_the_stream_empties_the_device_tier_because_removals_may_have_been_missed(
+    server: Server,
+) -> None:
+    async with listening(server, "a") as a, listening(server, "b") as b:
+        key = await _in_device_of(b, a)
+        assert b.shared.events._task is not None
+        b.shared.events._task.cancel()
+        await a.cache.delete(key)
+        server.client.delete(b.shared.link.names.events)
+        b.shared.events._task = asyncio.create_task(b.shared.events._follow())
+        await until(lambda: key not in b.cache.device)
+
+
+async def test_contract_5_a_gateway_cut_off_keeps_and_recalls_nothing_until_it_is_back(server: Server) -> None:
+    async with listening(server, "a") as a, listening(server, "b") as b:
+        key = await _in_device_of(b, a)
+        await a.remember(ORIGINAL)
+        await b.settle()
+        gateways, events, rebuilds = b.shared.gateways, b.shared.events, b.rebuilds
+        publish = events.publish
+
+        async def fail(*_: object) -> str:
+            raise Unavailable("a test's")
+
+        events.publish = fail  # type: ignore[method-assign]
+        gateways._leased_until -= 40.0
+        gateways._look()
+        await until(lambda: not events.following)
+        assert key not in b.cache.device
+        assert await b.find(COPY) is None
+        answer = await b.cache.lookup(key)
+        assert answer is not None, "Redis knows what is erased"
+        answer.release()
+        assert key not in b.cache.device
+        events.publish = publish  # type: ignore[method-assign]
+        await until(lambda: events.following and b.rebuilds > rebuilds)
+        await b.recall.ready.wait()
+        assert await b.find(COPY) is not None
+        answer = await b.cache.lookup(key)
+        assert answer is not None
+        answer.release()
+        assert key in b.cache.device
+
+
+async def test_what_is_deleted_while_it_is_enrolled_stays_deleted(server: Server) -> None:
+    async with listening(server) as listener:
+        listener.recall._thread.submit(time.sleep, 0.1)
+        key = listener.begin_to_remember(ORIGINAL)
+        await listener.shared.tier.drain()
+        assert await listener.cache.delete(key)
+        await until(lambda: listener.recall.stats.enrolled == 1)
+        await listener.shared.tier.drain()
+        assert await listener.shared.tier.get(key) is None
+        assert [record async for record in _journal(listener).records()] == []
+
+
 async def test_an_event_that_makes_no_sense_is_counted_and_the_next_is_heard(server: Server) -> None:
     async with listening(server, "a") as a, listening(server, "b") as b:
         await a.shared.events.publish(QUARANTINED, b"\xff" * 40)
@@ -228,6 +285,18 @@ async def test_an_event_that_makes_no_sense_is_counted_and_the_next_is_heard(ser
         await a.remember(ORIGINAL)
         await b.settle()
         assert await b.find(COPY) is not None
+
+
+async def _in_device_of(listener: Listener, other: Listener) -> CacheKey:
+    """An entry that `other` stored and `listener` has taken up."""
+    key = KEYS.of("default").cache_key(FIELDS, b"k" * 32)
+    await other.shared.tier.put(key, entry_of())
+    await listener.settle()
+    answer = await listener.cache.lookup(key)
+    assert answer is not None
+    answer.release()
+    assert key in listener.cache.device
+    return key
 
 
 def _keep(listener: Listener, key: CacheKey, entry: Entry, record: bytes) -> None:

@@ -132,6 +132,20 @@ async def test_a_message_larger_than_allowed_is_refused_and_one_as_large_is_not(
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_more_calls_at_once_than_allowed_are_refused_and_the_others_end_well(gate: Gate) -> None:
+    server = GrpcServer([gate.handler()], 1 << 20, max_calls=2)
+    port = await server.start("127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        wait = _wait(channel)
+        calls = [asyncio.ensure_future(wait(b"hello")) for _ in range(3)]
+        done, others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        error: Any = done.pop().exception()
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        gate.open.set()
+        assert await asyncio.gather(*others) == [b"hello", b"hello"]
+    await server.stop(0)
+
+
 async def test_a_gateway_that_is_told_to_stop_finishes_what_it_has_begun(tmp_path: Path) -> None:
     """Answer, store, and only then leave: what was computed for the last caller is there after the restart."""
     async with AsyncExitStack() as callers:

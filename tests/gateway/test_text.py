@@ -6,11 +6,13 @@ import itertools
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gateway.text
 from gateway.errors import BadField, RefrainError, TooLarge
 from gateway.text import Sentences, canonical_text, speakable
+from models.text import NothingToSpeak, clauses
 
 
 @pytest.mark.parametrize(
@@ -59,14 +61,39 @@ def test_any_text_becomes_canonical_once_and_for_all_or_is_refused(text: str) ->
     assert canonical_text(canonical, "input.text") == canonical
 
 
-@pytest.mark.parametrize("text", ["a", "7", "\u00e9t\u00e9", "\uff21", "\N{GRINNING FACE} ok", "\u05e9\u05dc 5"])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "7", "\u00e9t\u00e9", "\uff21", "\N{GRINNING FACE} ok", "\u05e9\u05dc 5", "\u0663", "\u00df", "\u00f8"],
+)
 def test_speakable(text: str) -> None:
     assert speakable(text)
 
 
-@pytest.mark.parametrize("text", ["", "...", "\N{GRINNING FACE}", "\u05e9\u05dc\u05d5\u05dd", "\u4f60\u597d", "\u0663"])
+@pytest.mark.parametrize(
+    "text", ["", "...", "\N{GRINNING FACE}", "\u05e9\u05dc\u05d5\u05dd", "\u4f60\u597d", "\u2122", "\u20ac"]
+)
 def test_not_speakable(text: str) -> None:
     assert not speakable(text)
+
+
+def test_a_character_is_speakable_where_the_front_end_speaks_it() -> None:
+    """Every one that another script or a sign may bring, and each thirteenth of the rest."""
+    for code in (*range(0x20, 0x600), *range(0x2000, 0x3400), *range(0xFB00, 0x10000), *range(0x600, 0x30000, 13)):
+        text = chr(code)
+        assert speakable(text) == _spoken(text), f"U+{code:04X}"
+
+
+@settings(deadline=None)  # the front end loads its lexicon once
+@given(st.text(max_size=20))
+def test_a_text_is_speakable_where_the_front_end_speaks_it(text: str) -> None:
+    assert speakable(text) == _spoken(text)
+
+
+def _spoken(text: str) -> bool:
+    try:
+        return bool(list(clauses(text)))
+    except NothingToSpeak:
+        return False
 
 
 SPEECH = (
@@ -110,6 +137,39 @@ def test_a_sentence_without_end_is_refused_in_time() -> None:
     endless = itertools.repeat("and so on " * 100, 100)
     with pytest.raises(TooLarge):
         list(map(Sentences("input.text").push, endless))
+
+
+LONG = 400_000
+"""In time that grows with the square of this, a text is not cut before the test is stopped."""
+
+
+@pytest.mark.parametrize(
+    "pattern", [".", "?!", ".'", ". ", "a. ", "U.S.A. ", "\n ", "\n", "\u2026)\n", "Mr.\n", "\u3002", "3.1"]
+)
+def test_text_is_cut_in_time_in_proportion_to_its_length(pattern: str) -> None:
+    sentences = Sentences("input.text", 4 * LONG)
+    told = sentences.push("Go" + pattern * (LONG // len(pattern)))
+    for _ in range(10):
+        told += sentences.push(pattern)
+    assert [*told, *sentences.finish()][0].startswith("Go")
+
+
+@pytest.mark.parametrize("pattern", [".", "a. ", ".)", "Mr. "])
+def test_what_has_been_judged_is_not_judged_again(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many messages a sentence comes in, each of its marks is judged once."""
+    judged = []
+
+    class Counted:
+        def search(self, text: str, start: int, end: int) -> object:
+            judged.append(end)
+            return abbreviation.search(text, start, end)
+
+    abbreviation = gateway.text._ABBREVIATION
+    monkeypatch.setattr(gateway.text, "_ABBREVIATION", Counted())
+    sentences = Sentences("input.text")
+    for character in pattern * 200:
+        sentences.push(character)
+    assert len(judged) <= 200
 
 
 def test_control_characters_are_refused_in_a_stream_too() -> None:

@@ -17,10 +17,11 @@ import soundfile
 
 from models import hearing
 from models import recognizer as module
+from models.ctc import PHRASE_STEPS, phrase_ends
 from models.engine import EngineError
 from models.hearing import features
 from models.onnx import ModelFileError
-from models.recognizer import Recognizer, RecognizerEngine, RecognizerStream, phrase_ends
+from models.recognizer import Recognizer, RecognizerEngine, RecognizerStream
 from models.utterance import Text, Transcript, Utterance, Waveform
 
 FOLDER = Path(module.__file__).parent / "embedded" / "recognizer"
@@ -130,7 +131,7 @@ def test_what_is_far_away_changes_nothing(recognizer: Recognizer, mixture: np.nd
 def test_a_stream_ends_as_the_whole(
     recognizer: Recognizer, speech: np.ndarray, mixture: np.ndarray, piece: int
 ) -> None:
-    samples = np.concatenate([speech, mixture[:20_000], speech, np.zeros(9_000, np.float32), speech])
+    samples = np.concatenate([speech, mixture[:20_000], np.zeros(9_000, np.float32), speech])
     samples = samples if piece > 160 else samples[:30_000]
     stream = RecognizerStream(recognizer)
     for start in range(0, len(samples), piece):
@@ -179,7 +180,7 @@ def test_endless_speech_is_cut() -> None:
     blank = np.zeros(3000, bool)
     blank[::50] = True
     ends = phrase_ends(blank)
-    assert max(np.diff([0, *ends, 3000])) <= module.PHRASE_STEPS + 50
+    assert max(np.diff([0, *ends, 3000])) <= PHRASE_STEPS + 50
     assert all(blank[end] for end in ends)
 
 
