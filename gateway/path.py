@@ -50,7 +50,7 @@ MISS, HIT_EXACT, HIT_FUZZY, COALESCED, BYPASS = (
     wire.Status.COALESCED,
     wire.Status.BYPASS,
 )
-RIGHT, WRONG = 0.5, 3.0
+RIGHT, WRONG = 1.0, 20.0
 """Audits: nats a second by which the free reading of a recording may beat the remembered text while that still counts
 as right, and above which it counts as wrong; undecided between."""
 

@@ -98,7 +98,8 @@ class Servicer:
             try:
                 return await work(data, context)
             except asyncio.CancelledError:
-                self._left(task, context)
+                # Its address is gone with the caller, and without tokens that was all that said whose call it was.
+                self._left(task, self._tenant(context) or DEFAULT_TENANT)
                 raise
             except Exception as error:
                 await self._fail(error, task, context)
@@ -107,22 +108,29 @@ class Servicer:
 
     def _stream(self, task: str, work: Stream) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def handler(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            tenant = self._tenant(context)
+            gone = False
             try:
                 async with aclosing(work(requests, context)) as responses:
                     async for response in responses:
+                        gone = True  # unless we come back from here
                         yield response
+                        gone = False
             except (asyncio.CancelledError, GeneratorExit):
-                self._left(task, context)
+                self._left(task, tenant)
                 raise
             except Exception as error:
+                if gone:  # then gRPC has freed the call, and whoever touches the context crashes the process
+                    self._left(task, tenant)
+                    raise
                 await self._fail(error, task, context)
 
         return grpc.stream_stream_rpc_method_handler(handler)
 
-    def _left(self, task: str, context: Context) -> None:
+    def _left(self, task: str, tenant: str) -> None:
         """The caller is gone, or its deadline has passed: gRPC tells both by cancelling the call."""
-        if task:  # its address is gone with it, and without tokens that was all that said whose call it was
-            self._observer.failed(task, grpc.StatusCode.CANCELLED.name, self._tenant(context) or DEFAULT_TENANT)
+        if task:
+            self._observer.failed(task, grpc.StatusCode.CANCELLED.name, tenant)
 
     async def _fail(self, error: Exception, task: str, context: Context) -> NoReturn:
         code, message, trailing = status_of(error)

@@ -13,11 +13,12 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from models.bigrams import Bigrams
-from models.ctc import Alphabet, Letter, LogProbs, align, beam_search, greedy, phrase_ends, words_of
+from models.ctc import Alphabet, Letter, LogProbs, align, beam_search, greedy, phrase_ends, score, words_of
 from models.engine import EngineError, EngineInfo
 from models.hearing import (
     BANDS,
@@ -34,6 +35,8 @@ from models.hearing import (
 )
 from models.onnx import ModelFileError, OnnxModel
 from models.utterance import RECOGNIZER_RATE, Samples, Transcript, Utterance, Waveform, Word
+
+T = TypeVar("T")
 
 WINDOW_STEPS = 500
 """Steps read in one call of the network (20 s): bounds the memory that a long recording takes."""
@@ -99,6 +102,21 @@ class Recognizer:
         ends = [*phrase_ends(rows.argmax(axis=1) == 0), len(rows)]
         phrases = [self.phrase(rows[a:b], a) for a, b in zip([0, *ends], ends, strict=False)]
         return transcript_of(phrases, final=True)
+
+    def disbelief(self, samples: Samples, text: str) -> float:
+        """How much less likely `text` is than the likelier of our own two readings, in nats a second; 0 and up.
+
+        Read letter by letter and as words: what the words' bigrams favour may be the less likely by sound alone.
+        """
+        rows = self.log_probs(samples)
+        best_path = "".join(letter.text for letter in greedy(rows, self.alphabet))
+        free = max(score(rows, best_path, self.alphabet), score(rows, self.read(rows).text, self.alphabet))
+        try:
+            told = score(rows, text, self.alphabet)
+        except ValueError:  # letters that no reading of ours has
+            return math.inf
+        seconds = max(len(rows) * STEP_SECONDS, STEP_SECONDS)
+        return max(0.0, free - told) / seconds if math.isfinite(told) else math.inf
 
     def phrase(self, rows: LogProbs, first_step: int) -> list[Letter]:
         """The likeliest letters of one phrase's rows, which start at `first_step` of the recording.
@@ -269,7 +287,11 @@ class RecognizerEngine:
                 yield interim
         yield await self._call(lambda _: listening.finish(), np.zeros(0, np.float32))
 
-    async def _call(self, work: Callable[[Samples], Transcript], samples: Samples) -> Transcript:
+    async def disbelief(self, waveform: Waveform, text: str) -> float:
+        """`models.engine.Witness`: see `Recognizer.disbelief`. Raises `EngineError`."""
+        return await self._call(lambda samples: self._recognizer.disbelief(samples, text), waveform.samples)
+
+    async def _call(self, work: Callable[[Samples], T], samples: Samples) -> T:
         if not np.isfinite(samples).all():
             raise EngineError("the recording holds samples that are not numbers")
         try:

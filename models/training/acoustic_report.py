@@ -72,7 +72,7 @@ def hearing(model: AcousticModel, make: Maker, corpus: Path, count: int, out: Pa
     """Word error rates on dev sentences: the teacher, the teacher through `make` alone, and the model through it."""
     hear = hearer()
     wrong = {"teacher": 0, "teacher mel": 0, "model": 0}
-    by_voice: dict[str, list[int]] = {}
+    by_voice: dict[str, dict[str, int]] = {}
     total = 0
     for n, entry in enumerate(dev_entries(corpus, count)):
         voice = entry["voice"].replace("kal16", "kal")
@@ -88,17 +88,16 @@ def hearing(model: AcousticModel, make: Maker, corpus: Path, count: int, out: Pa
         for name, (wave, hz) in said.items():
             errors = edits(truth, hear(wave, hz))
             wrong[name] += errors
-            if name == "model":
-                heard = by_voice.setdefault(voice, [0, 0])
-                heard[0] += errors
-                heard[1] += len(truth)
+            counts = by_voice.setdefault(voice, {"words": 0})
+            counts[name] = counts.get(name, 0) + errors
+        by_voice[voice]["words"] += len(truth)
         total += len(truth)
         if n < 8:
             sf.write(out / f"dev{n}_{voice}_model.wav", said["model"][0], MEL_RATE)
             sf.write(out / f"dev{n}_{voice}_teacher.wav", samples, rate)
             picture(out / f"dev{n}_{voice}.png", {"teacher": teacher_mel, "model": mel}, entry["text"])
     rates = {name: round(count / total, 4) for name, count in wrong.items()}
-    return {"words": total, "wer": rates, "model wer by voice": {v: round(e / t, 4) for v, (e, t) in by_voice.items()}}
+    return {"words": total, "wer": rates, "words wrong by voice": by_voice}
 
 
 def moods(model: AcousticModel, make: Maker, out: Path) -> dict[str, dict[str, float]]:

@@ -62,6 +62,19 @@ def recording(kind: str) -> bytes:
     return file(voice(), 16_000, *kinds[kind])
 
 
+def chunked_wav(chunks: int) -> bytes:
+    """A WAV with so many empty chunks before its sound."""
+    content = recording("WAV")
+    return content[:12] + b"note\0\0\0\0" * chunks + content[12:]
+
+
+def tiny_pages(count: int) -> bytes:
+    """An Ogg stream of pages without packets, none of them damaged."""
+    flags = [ogg.FIRST, *[0] * (count - 2), ogg.LAST]
+    heads = (struct.pack("<4sBBqIIIB", b"OggS", 0, flag, 0, 1, n, 0, 0) for n, flag in enumerate(flags))
+    return b"".join(ogg.sealed(bytearray(head)) for head in heads)
+
+
 def alike(a: Samples, b: Samples) -> float:
     n = min(len(a), len(b))
     return float(np.corrcoef(a[:n], b[:n])[0, 1])
@@ -244,6 +257,17 @@ HEADS = [b"", b"RIFF", b"fLaC", b"OggS", *(recording(kind)[:60] for kind in ("WA
 DECODINGS = [AUTO, L16, *(Decoding(e, r, c) for e in Encoding for r in (8_000, 22_050) for c in (1, 2))]
 
 
+def test_walks_through_a_recording_are_bounded() -> None:
+    """Whoever sends headers alone gets no further than a thousand chunks or blocks, or sixty thousand pages."""
+    assert canonical_pcm(chunked_wav(900), AUTO) == canonical_pcm(recording("WAV"), AUTO)
+    refused(chunked_wav(1_000), AUTO, "content", "at most 1000 chunks")
+    flac = recording("FLAC")
+    refused(flac[:42] + b"\4\0\0\0" * 2_000, AUTO, "content", "at most 1000 metadata blocks")
+    ogg.check(tiny_pages(ogg.MOST_PAGES))
+    refused(tiny_pages(ogg.MOST_PAGES + 1), AUTO, "content", "more than 60000 pages")
+    refused(b"OggS" + bytes(40 << 20), AUTO, "content", "at most 41943040 bytes")
+
+
 def taken_or_refused(content: bytes, decoding: Decoding) -> None:
     try:
         pcm = canonical_pcm(content, decoding)
@@ -376,6 +400,12 @@ def test_headers_cannot_be_streamed() -> None:
         (L16, lambda: bytes(3 << 20), True),
         (Decoding(Encoding.MULAW, 8_000), lambda: bytes(8_000), False),
         (AUTO, lambda: recording("WAV"), False),
+        (AUTO, lambda: recording("FLOAT"), False),
+        (AUTO, lambda: recording("GSM"), True),
+        (AUTO, lambda: recording("IMA"), True),
+        (AUTO, lambda: recording("MS"), True),
+        (AUTO, lambda: chunked_wav(4), False),
+        (AUTO, lambda: chunked_wav(100), True),
         (AUTO, lambda: recording("FLAC"), True),
         (Decoding(Encoding.OGG_OPUS), lambda: recording("OGG_OPUS"), True),
     ],

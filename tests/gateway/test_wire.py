@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from gateway import wire
 from gateway.audio import Encoding, Output, encode, waveform
 from gateway.errors import BadField, RefrainError, TooLarge
+from gateway.wire.messages import parse
 from gateway.wire.requests import EMBEDDING_LENGTHS, MEL_FRAMES
 from models.utterance import Mel, Text, Transcript, Waveform, Word
+from protos.refrain.v1 import cache_pb2
 from protos.refrain.v1 import speech_pb2 as pb
 
 LIMITS = wire.Limits(
@@ -31,6 +34,7 @@ FLAC = encode(waveform(PCM).samples, 16_000, Output(Encoding.FLAC, 16_000))
 MEL = np.linspace(-11.5, 2.0, 80 * 7).astype("<f4").tobytes()
 L16 = {"encoding": 1, "sample_rate_hertz": 16_000}
 Fields = dict[str, Any]
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def recognize(config: Fields | None = None, content: bytes = PCM, control: Fields | None = None) -> pb.RecognizeRequest:
@@ -263,6 +267,34 @@ def test_bad_fields_are_refused_by_name(request_: Message, field: str, says: str
     assert len(str(caught.value)) < 600
 
 
+def test_no_more_is_parsed_than_a_message_can_need() -> None:
+    """Large fields may be as large as gRPC lets through; what lies beside them may not."""
+    request = recognize(content=bytes(1 << 20))
+    assert parse(pb.RecognizeRequest, request.SerializeToString()) == request
+    warm = cache_pb2.WarmRequest(requests=[synthesize("x" * 5_000)] * 1_000)
+    assert parse(cache_pb2.WarmRequest, warm.SerializeToString()) == warm
+    refused: list[tuple[type[Message], Message, str]] = [
+        (pb.SynthesizeRequest, synthesize("x" * 70_000), "input.text"),
+        (pb.RecognizeRequest, recognize({"language_codes": [""] * 40_000}, bytes(1 << 20)), "config"),
+        (pb.VocodeRequest, vocode({"data": bytes(20 << 20)}), "mel"),
+        (cache_pb2.WarmRequest, cache_pb2.WarmRequest(requests=[pb.SynthesizeRequest()] * 40_000), "requests"),
+        (cache_pb2.WarmRequest, cache_pb2.WarmRequest(requests=[synthesize("x" * 90_000)] * 100), "requests"),
+        (cache_pb2.EraseRequest, cache_pb2.EraseRequest(subject_id="x" * 70_000), "request"),
+    ]
+    for kind, message, field in refused:
+        with pytest.raises(BadField, match="the message is too long") as caught:
+            parse(kind, message.SerializeToString())
+        assert caught.value.field == field
+
+
+@QUICK
+@given(head=st.binary(max_size=40), fill=st.sampled_from([0, 2, 8, 0x0A, 0x12, 0x80, 0xFF]))
+def test_long_messages_of_any_bytes_are_parsed_or_refused(head: bytes, fill: int) -> None:
+    for kind in (pb.RecognizeRequest, pb.VocodeRequest, cache_pb2.WarmRequest):
+        with contextlib.suppress(BadField):
+            parse(kind, head + bytes([fill]) * 70_000)
+
+
 def test_what_is_costly_to_decode_is_known_before() -> None:
     assert not wire.costly(recognize())
     assert not wire.costly(explicit(encoding=77))
@@ -271,7 +303,6 @@ def test_what_is_costly_to_decode_is_known_before() -> None:
 
 # ------------------------------------------------------------------------------------------------------ any bytes
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NUMBERS = st.one_of(st.sampled_from([0, 1, 2, 5, 8_000, 16_000, 22_050]), st.integers(-(2**31), 2**31 - 1))
 REALS = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(width=32))
 LENGTHS = st.fixed_dictionaries({"seconds": st.integers(-(2**63), 2**63 - 1), "nanos": NUMBERS})
