@@ -47,7 +47,7 @@ def context_of(net: VocoderNet) -> int:
 
     The networks and the windows reach exactly so far. Each refinement reaches `EDGE + 1` frames further in principle;
     in fact what passes from frame to frame fades so fast that `_REFINED` frames are enough for all of them (on 32 s
-    of speech: 5e-7 of full scale lost; with none, 3e-5).
+    of speech: 2e-6 of full scale lost; with none, 4e-5).
     """
     size = net.size
     networks = max(3 + 3 * size.blocks, 4 + 3 * size.pitch_blocks + SOURCE_EDGE)

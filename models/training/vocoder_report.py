@@ -69,12 +69,17 @@ def stft_distance(wave: Samples, target: Samples) -> float:
 
 
 def judge(wave: Samples, target: Samples) -> dict[str, float]:
-    """PESQ wideband (at 16 kHz), multi-resolution STFT distance, and mel L1 of one wave against its original."""
+    """PESQ wideband (at 16 kHz), multi-resolution STFT distance, and mel L1 of one wave against its original.
+
+    PESQ is not a number where it finds no utterance.
+    """
     pesq = importlib.import_module("pesq").pesq
 
     narrow, original = (soxr.resample(x, MEL_RATE, RECOGNIZER_RATE).astype(np.float32) for x in (wave, target))
+    # Where PESQ finds no utterance (very short clips) it answers -1.
+    score = float(pesq(RECOGNIZER_RATE, original, narrow, "wb", on_error=1))
     return {
-        "pesq_wb": float(pesq(RECOGNIZER_RATE, original, narrow, "wb")),
+        "pesq_wb": score if score > 0 else float("nan"),
         "stft": stft_distance(wave, target),
         "mel_l1": float(np.abs(log_mel(wave) - log_mel(target)).mean()),
     }
@@ -101,7 +106,7 @@ def report(vocoder: Vocoder, clips: list[Path], out: Path | None, pictures: int 
                 soundfile.write(out / f"{i}_{name}.wav", made, MEL_RATE)
             _picture(waves, out / f"{i}.png")
     means = {
-        name: {figure: round(float(np.mean([row[name][figure] for row in rows])), 4) for figure in rows[0][name]}
+        name: {figure: round(float(np.nanmean([row[name][figure] for row in rows])), 4) for figure in rows[0][name]}
         for name in ("vocoder", "griffin_lim")
     }
     gains = [row["vocoder"]["pesq_wb"] - row["griffin_lim"]["pesq_wb"] for row in rows]
@@ -109,8 +114,8 @@ def report(vocoder: Vocoder, clips: list[Path], out: Path | None, pictures: int 
         "clips": len(rows),
         "seconds": round(heard, 1),
         **means,
-        "pesq_gain_mean": round(float(np.mean(gains)), 3),
-        "pesq_gain_least": round(float(np.min(gains)), 3),
+        "pesq_gain_mean": round(float(np.nanmean(gains)), 3),
+        "pesq_gain_least": round(float(np.nanmin(gains)), 3),
         "cpu_per_second": round(spent / heard, 4),
     }
     if out:
