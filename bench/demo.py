@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -296,7 +297,7 @@ def report(log: Log, out: Path) -> None:
         saved = sum(info.saved_ms for info in infos) / 1e3
         table.add_row(
             task, status, tier, str(len(infos)), human_seconds(statistics.median(times)),
-            human_seconds(times[int(0.99 * (len(times) - 1))]), human_seconds(saved) if saved else "",
+            human_seconds(times[math.ceil(0.99 * (len(times) - 1))]), human_seconds(saved) if saved else "",
         )  # fmt: skip
     rich.print(table)
     copies = Table(title="Copies of known recordings, asked for with --fuzzy")

@@ -224,7 +224,7 @@ class EmbeddedRedis:
         try:
             yield client
         finally:
-            await client.aclose()
+            await asyncio.shield(client.aclose())
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 """Recall for the request path: from new audio to the digest of a recording heard before, or to nothing.
 
 Holds one index and one audit (with the pairs it quarantined) a tenant. Index work runs in one thread of its own, so
-that it is never concurrent and never on the event loop. What is enrolled is also written beside the value in Redis, so that
-a restart, or another gateway, knows it too.
+that it is never concurrent and never on the event loop. What is enrolled is also written beside the value in Redis, so
+that a restart, or another gateway, knows it too.
 """
 
 from __future__ import annotations

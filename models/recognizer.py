@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 WINDOW_STEPS = 500
 """Steps read in one call of the network (20 s): bounds the memory that a long recording takes."""
-LOOK_STEPS = 6
-"""New steps (0.24 s) before a stream looks again: each look reads the open steps with all their context anew."""
+LOOK_STEPS = 8
+"""New steps (0.32 s) before a stream looks again: each look reads the open steps with all their context anew."""
 
 
 class Recognizer:
