@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.fingerprint.bits import Fingerprint
-from gateway.fingerprint.verify import MAX_GLOBAL, SLACK, STORED_COVERAGE, verify
+from gateway.fingerprint.verify import SLACK, STORED_COVERAGE, global_limit, verify
 
 Floats = npt.NDArray[np.float64]
 STEP = 64
@@ -26,6 +26,7 @@ class Everything:
         for number, fp in prints:
             by_length.setdefault(-(-len(fp) // STEP) * STEP, []).append((number, Fingerprint.from_bytes(fp.to_bytes())))
         self._groups = list(by_length.values())
+        self._limits = [np.array([global_limit(fp) for _, fp in group]) for group in self._groups]
         self._stacks = [
             tuple(
                 np.stack([np.pad(row(fp), (0, length - len(fp))) for _, fp in group])
@@ -37,8 +38,8 @@ class Everything:
     def accepted(self, query: Fingerprint) -> list[int]:
         """Numbers of all that `verify` accepts as the source of `query`."""
         found = []
-        for group, (bits, trusted, _) in zip(self._groups, self._stacks, strict=True):
-            for place in np.flatnonzero(_least(query, bits, trusted) <= MAX_GLOBAL):
+        for group, limits, (bits, trusted, _) in zip(self._groups, self._limits, self._stacks, strict=True):
+            for place in np.flatnonzero(_least(query, bits, trusted) <= limits):
                 number, fp = group[place]
                 if verify(query, fp).accepted:
                     found.append(number)

@@ -224,7 +224,7 @@ class EmbeddedRedis:
         try:
             yield client
         finally:
-            await asyncio.shield(client.aclose())
+            await asyncio.shield(client.aclose())  # a cancellation would leave the connection open
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError):

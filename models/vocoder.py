@@ -55,7 +55,7 @@ class Vocoder:
         """Waves of an utterance whose mel arrives in pieces float32 [80, t]; together they are `wave` of the whole.
 
         Each wave but the last is of `chunk_frames` frames, and comes when the frames after it that can change it
-        (`context`, 0.28 s in the shipped model) are there. Raises `ValueError` as `wave` does.
+        (`context`, 0.33 s in the shipped model) are there. Raises `ValueError` as `wave` does.
         """
         held = np.zeros((MEL_BANDS, 0), np.float32)
         dropped = 0

@@ -99,9 +99,10 @@ class Fingerprint:
 
 def fingerprint(samples: Samples) -> Fingerprint | None:
     """The fingerprint of 16 kHz `samples`, float32 [n]; None for under 0.3 s of speech, over 30 s, or silence."""
-    if len(samples) < MIN_ACTIVE_S * 2 * RATE or not np.isfinite(samples).all():
+    if len(samples) < MIN_ACTIVE_S * 2 * RATE:
         return None
-    if float(np.mean(np.square(samples))) < MIN_POWER:
+    power = float(np.dot(samples, samples)) / len(samples)
+    if not MIN_POWER <= power < np.inf:  # NaN too
         return None
     seconds = len(samples) / (2 * RATE)
     if seconds > MAX_S:

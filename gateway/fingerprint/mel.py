@@ -26,7 +26,7 @@ HOP_S: Final = HOP / RATE
 BANDS: Final = 33
 FMIN: Final = 250.0
 FMAX: Final = 3500.0
-_BLOCK: Final = 128
+_BLOCK: Final = 64
 """Frames transformed at a time: what stays in a core's cache."""
 
 

@@ -184,7 +184,7 @@ async def make_gateway(server: Server) -> AsyncIterator[MakeGateway]:
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     """Waits for a condition by looking, bounded."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.002)
 
 

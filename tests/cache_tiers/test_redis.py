@@ -417,8 +417,9 @@ async def test_a_record_is_written_only_beside_the_entry_it_was_made_from(
     assert [await tier.get(key(n)) for n in range(4)] == [None, newer, None, None], "and brings nothing back"
 
 
+@pytest.mark.parametrize("replaced", [False, True])
 async def test_a_record_is_not_written_when_its_value_goes_between_looking_and_writing(
-    server: Server, make_gateway: MakeGateway
+    server: Server, make_gateway: MakeGateway, replaced: bool
 ) -> None:
     gateway = await make_gateway()
     await gateway.tier.put(key(1), ENTRY)
@@ -426,12 +427,16 @@ async def test_a_record_is_not_written_when_its_value_goes_between_looking_and_w
 
     async def slow_seal(*args: Any) -> bytes:
         server.client.unlink(Names().value(key(1)))
+        if replaced:
+            server.client.set(Names().value(key(1)), "another gateway's", ex=100)
         return await seal(*args)
 
-    gateway.keyring.seal = slow_seal  # type: ignore[method-assign]
+    gateway.keyring.seal = slow_seal  # type: ignore[method-assign, assignment]
     gateway.tier.put_record_behind(key(1), ENTRY, b"record")
     await gateway.tier.drain()
-    assert not server.client.exists(Names().value(key(1)), Names().record(key(1)))
+    assert server.client.exists(Names().value(key(1))) == replaced
+    assert not server.client.exists(Names().record(key(1)))
+    assert gateway.tier.stats.write_failures == 0
 
 
 async def test_a_record_goes_with_its_tag_even_if_its_value_was_evicted_before(

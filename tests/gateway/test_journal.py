@@ -245,7 +245,7 @@ async def test_contract_5_a_gateway_cut_off_keeps_and_recalls_nothing_until_it_i
         async def fail(*_: object) -> str:
             raise Unavailable("a test's")
 
-        events.publish = fail  # type: ignore[method-assign]
+        events.publish = fail  # type: ignore[method-assign, assignment]
         gateways._leased_until -= 40.0
         gateways._look()
         await until(lambda: not events.following)

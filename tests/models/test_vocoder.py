@@ -87,7 +87,7 @@ def test_long_stream_equals_whole(vocoder: Vocoder, mel: Samples) -> None:
 
 @pytest.mark.parametrize("frames", [1, 2, 43, 44, 67, 68, 86])
 def test_short_stream_equals_whole(vocoder: Vocoder, mel: Samples, frames: int) -> None:
-    """Around one chunk (43 frames) with and without its context (24)."""
+    """Around one chunk (43 frames), with and without frames of its context."""
     short = mel[:, 60 : 60 + frames]
     streamed = np.concatenate(list(vocoder.stream(pieces(short, 10))))
     assert streamed.shape == (frames * MEL_HOP,)
