@@ -38,9 +38,7 @@ class OnnxModel:
                 f"{folder / 'model.onnx'}: sha256 is {digest}, but model.toml says {self.manifest['sha256']}"
             )
         self.options: dict[str, Any] = self.manifest.get("options", {})
-        self.identity = hashlib.sha256(
-            (digest + json.dumps(self.options, sort_keys=True)).encode()
-        ).hexdigest()
+        self.identity = hashlib.sha256((digest + json.dumps(self.options, sort_keys=True)).encode()).hexdigest()
         session_options = ort.SessionOptions()
         session_options.intra_op_num_threads = threads
         session_options.inter_op_num_threads = 1

@@ -421,6 +421,7 @@ async def test_what_redis_lost_of_the_audits_is_not_forgotten_by_rebuilding(serv
 
 # ------------------------------------------------------------------------------------------------------ audits
 
+
 def recalled(number: int) -> Recalled:
     """A fuzzy answer of another pair for each number."""
     return Recalled(digest=number.to_bytes(32, "little"), query=bytes(32), similarity=0.9, offset_s=0.0)
