@@ -72,7 +72,7 @@ def test_a_noisy_copy_is_recalled_and_another_sentence_is_not(client: RefrainCli
     original = at_16k(client.synthesize("I have set an alarm for six fifteen.").samples())
     other = at_16k(client.synthesize("I have set an alarm for six fifty.").samples())
     heard = client.recognize(original, rate=16_000)
-    noisy = original + rng.normal(0, np.sqrt(np.mean(original**2)) / 10, len(original)).astype(np.float32)
+    noisy = 0.4 * original + 0.4 * rng.normal(0, np.sqrt(np.mean(original**2)) / 32, len(original)).astype(np.float32)
     again = recalled(client, noisy)
     assert again.info is not None
     assert again.info.status == "HIT_FUZZY"
