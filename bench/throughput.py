@@ -139,7 +139,7 @@ def main() -> None:
     device_bytes, redis_bytes = 128 << 20, 256 << 20
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "refrain.toml"
-        config.write_text(f"[device]\nsize_bytes = {device_bytes}\n[redis]\nmaxmemory_bytes = {redis_bytes}\n")
+        config.write_text(f"[device]\nsize = {device_bytes}\n[redis]\nmaxmemory = {redis_bytes}\n")
         data_dir = Path(folder) / "data"
         start_gateway(data_dir, "--config", str(config)).stop()
         gateway = start_gateway(data_dir, "--config", str(config))
