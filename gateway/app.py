@@ -167,7 +167,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(rebuild.close)
         stack.push_async_callback(cache.aclose)
         server = GrpcServer(
-            servicer.handlers(), int(settings.listen.max_message_bytes), max_calls=settings.listen.max_calls
+            servicer.handlers(), int(settings.listen.max_message_bytes), max_calls=settings.listen.max_calls or None
         )
         http = HttpServer(_page(observer), lambda: server.serving)
         http_port = await http.start(settings.listen.http_host, settings.listen.http_port)

@@ -80,8 +80,9 @@ class Listen(_Table):
     max_message_bytes: Size = ByteSize(64 << 20)
     """Largest request message: 10 min, the longest recording served, as 48 kHz 16-bit mono are 55 MiB. gRPC refuses a
     larger one with RESOURCE_EXHAUSTED. Answers must not be limited so: the longest text, spoken slowly, is larger."""
-    max_calls: Annotated[int, Field(ge=1)] = 20_000
-    """Calls open at once, streams and health checks among them. gRPC refuses more with RESOURCE_EXHAUSTED."""
+    max_calls: Annotated[int, Field(ge=0)] = 0
+    """Calls open at once, streams and health checks among them; gRPC refuses more with RESOURCE_EXHAUSTED. 0 for no
+    limit: having one costs a quarter of the hit rate."""
     max_stream_bytes: Size = ByteSize(512 << 20)
     """What all streams together may keep of sound and mels until their callers half-close. Past that a stream gets
     RESOURCE_EXHAUSTED and when to come back."""
