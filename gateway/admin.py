@@ -16,7 +16,7 @@ from gateway.errors import BadField, EraseIncomplete, Unavailable, status_of
 from gateway.keys import Keys
 from gateway.observe import Observer
 from gateway.path import RequestPath
-from gateway.recall import Recall
+from gateway.recall import Recall, near_of
 from gateway.stats import AuditCount
 from gateway.tasks import SYNTHESIZE
 from gateway.tenants import CallContext, Tenants
@@ -66,12 +66,17 @@ class Admin:
         async with room:
             try:
                 started = self._path.now()
-                decoded = wire.decode_synthesize(request, self._limits)
+                decoded = await self._path.hear_example(tenant, await self._decoded(request))
                 call = self._path.prepare(SYNTHESIZE, tenant, decoded, started, request.ByteSize())
                 answer = speech_pb2.SynthesizeResponse.FromString(await self._path.answer(call))
             except Exception as error:  # one that fails does not keep the others from being warmed
                 return status_of(error).message
             return int(answer.cache_info.status)
+
+    async def _decoded(self, request: speech_pb2.SynthesizeRequest) -> wire.Decoded:
+        if SYNTHESIZE.costly(request):
+            return await self._path.in_thread(wire.decode_synthesize, request, self._limits)
+        return wire.decode_synthesize(request, self._limits)
 
     async def invalidate(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)
@@ -141,7 +146,7 @@ class Admin:
                 "the entry_id of a HIT_FUZZY answer",
                 "an exact answer can't be another recording's; drop it with Invalidate" if entry_id[:1] == "e" else "",
             )
-        new = await self._recall.report_wrong(tenant, *pair)
+        new = await self._recall.report_wrong(near_of(tenant) if entry_id[0] == "n" else tenant, *pair)
         return cache_pb2.ReportWrongHitResponse(quarantined=new).SerializeToString()
 
     async def stats(self, data: bytes, context: CallContext) -> bytes:
@@ -174,6 +179,7 @@ class Admin:
             )
         audit = self._recall.audit_count(tenant)
         response.audits.CopyFrom(_audits(audit))
+        response.near_audits.CopyFrom(_audits(self._recall.audit_count(near_of(tenant))))
         return response.SerializeToString()
 
 

@@ -1,17 +1,26 @@
-"""How many engine runs at once, and how many may wait: past that a caller is told when to come back."""
+"""How many engine runs at once, and how many may wait: past that a caller is told when to come back.
+
+An engine that works on several runs together (`models.engine.EngineInfo.at_once`) gets as many into one slot: the line
+here is where callers wait, and its own, behind it, is only as long as what it can take up at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from gateway.errors import Overloaded
+from gateway.errors import DeadlineExceeded, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+UNITS = 64
+"""Of a slot: what a run takes that shares it with no other."""
 
 
 class Slots:
@@ -22,9 +31,10 @@ class Slots:
 
     def __init__(self, running: int, waiting: int, *, clock: Callable[[], float]) -> None:
         self._limit, self._waiting_limit, self._clock = running, waiting, clock
-        self._running = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._running = self._taken = 0
+        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
         self._mean_s = 0.1
+        """Lately, what a run of a whole slot took."""
 
     @property
     def waiting(self) -> int:
@@ -34,40 +44,70 @@ class Slots:
     def running(self) -> int:
         return self._running
 
+    def now(self) -> float:
+        """By the clock that deadlines are told by."""
+        return self._clock()
+
     @asynccontextmanager
-    async def slot(self, *, admitted: bool = False) -> AsyncIterator[None]:
-        """Raises `Overloaded` when the queue is full, with the time after which a slot is likely free; not for work
-        that was `admitted` before and takes its next step."""
-        if self._running >= self._limit or self._queue:
-            await self._wait(admitted)
+    async def slot(
+        self, *, admitted: bool = False, at_once: int = 1, deadline: float = math.inf
+    ) -> AsyncIterator[None]:
+        """`at_once` such runs share a slot. Raises `Overloaded` when the queue is full, with the time after which one
+        is likely free, and `DeadlineExceeded` when `deadline` would pass before; neither for work that was `admitted`
+        before and takes its next step."""
+        units = max(1, UNITS // at_once)
+        if self._queue or not self._fits(units):
+            await self._wait(units, admitted, deadline)
         else:
-            self._running += 1
+            self._take(units)
         started = self._clock()
         try:
             yield
         finally:
-            self._mean_s += 0.1 * (self._clock() - started - self._mean_s)
-            self._release()
+            self._mean_s += 0.1 * ((self._clock() - started) * units / UNITS - self._mean_s)
+            self._give(units)
 
-    async def _wait(self, admitted: bool) -> None:
+    def _fits(self, units: int) -> bool:
+        return self._taken + units <= self._limit * UNITS
+
+    def _take(self, units: int) -> None:
+        self._running += 1
+        self._taken += units
+
+    async def _wait(self, units: int, admitted: bool, deadline: float) -> None:
+        ahead = units + sum(other for _, other in self._queue)
+        wait_s = self._mean_s * ahead / UNITS / self._limit
         if not admitted and len(self._queue) >= self._waiting_limit:
-            raise Overloaded(max(0.05, self._mean_s * (len(self._queue) + 1) / self._limit))
+            raise Overloaded(max(0.05, wait_s))
+        if not admitted and self._clock() + wait_s > deadline:
+            raise DeadlineExceeded("the deadline of the call would pass before its turn")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._queue.append((turn, units))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()  # the slot was handed over in the same moment
-            elif turn in self._queue:  # else a slot that came free since has passed it over
-                self._queue.remove(turn)
+                self._give(units)  # the slot was handed over in the same moment
+            elif (turn, units) in self._queue:  # else a slot that came free since has passed it over
+                self._queue.remove((turn, units))
+                self._hand_over()
             raise
+        if not admitted and self._clock() >= deadline:
+            self._give(units)
+            raise DeadlineExceeded("the deadline of the call passed before its turn")
 
-    def _release(self) -> None:
-        """Hands the slot to the next in line, so that a newcomer can't overtake."""
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+    def _give(self, units: int) -> None:
         self._running -= 1
+        self._taken -= units
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """What is free goes to the next in line, so that a newcomer can't overtake."""
+        while self._queue:
+            turn, units = self._queue[0]
+            if not turn.done() and not self._fits(units):
+                return
+            self._queue.popleft()
+            if not turn.done():
+                self._take(units)
+                turn.set_result(None)

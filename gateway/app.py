@@ -17,10 +17,11 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cache_tiers.device import DeviceTier
@@ -42,6 +43,7 @@ from gateway import wire
 from gateway.admin import Admin
 from gateway.admission import Slots
 from gateway.budget import Budget
+from gateway.encoders import Listener, VoiceEngine, encoder_info
 from gateway.engines import Engines
 from gateway.hearsay import follow
 from gateway.http import HttpServer, MetricsPage
@@ -50,6 +52,7 @@ from gateway.keys import Keys
 from gateway.observe import Observer, configure_logging
 from gateway.path import RequestPath
 from gateway.recall import Recall, TenantPolicy
+from gateway.reload import Reloader
 from gateway.server import GrpcServer
 from gateway.servicer import Servicer
 from gateway.settings import Settings, SettingsError
@@ -57,8 +60,9 @@ from gateway.streams import Streams
 from gateway.tenants import Tenants
 from gateway.trace import AccessTrace
 from gateway.voices import VoiceBook
-from gateway.watch import watch
-from models.load import load_engines
+from gateway.watch import watch, watch_models
+from models.load import Encoders, Served, load_encoders, load_engines
+from models.onnx import ModelFileError, Providers
 
 T = TypeVar("T")
 log = logging.getLogger("refrain.app")
@@ -81,6 +85,7 @@ class Running:
     cache: ReadThrough
     tier: RedisTier
     recall: Recall
+    models: Reloader
 
 
 @dataclass(slots=True)
@@ -103,8 +108,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         master = load_or_create_master_key(settings.keys.master or settings.data_dir / "master.key")
         keys = Keys(load_or_create_master_key(settings.keys.digest or settings.data_dir / "digest.key"))
         workers = settings.engines.workers or os.cpu_count() or 1
-        codecs = _pool(stack, "codec", max(4, workers))
-        engines, private = await asyncio.gather(_engines(settings, stack, workers), _private_redis(settings, stack))
+        codecs, runs = _pool(stack, "codec", max(4, workers)), _pool(stack, "engine", workers)
+        served, encoders, private = await asyncio.gather(
+            asyncio.to_thread(_engines, settings, runs), _encoders(settings), _private_redis(settings, stack)
+        )
+        engines, voices = _with_encoders(settings, served, encoders, runs)
+        del served  # or its sessions would stay for ever, whatever comes to serve in their place
         shared = _shared(settings, private, master)
         stack.push_async_callback(shared.link.aclose)
 
@@ -119,10 +128,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         tenants = Tenants(settings.tokens)
         slots = Slots(workers, settings.engines.queue, clock=time.monotonic)
         limits = _limits(engines)
-        for name in settings.voices:
-            if name not in limits.voices:
-                known = ", ".join(sorted(limits.voices))
-                raise SettingsError(f"voices.{name}: the synthesizer has no such voice; it has {known}")
         path = RequestPath(
             cache=cache,
             keys=keys,
@@ -130,7 +135,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             policies=_policies(settings),
             engines=engines,
             limits=limits,
-            voices=VoiceBook({name: voice.embedding for name, voice in settings.voices.items()}),
+            voices=voices,
+            listener=Listener(encoders.speaker, encoders.emotion, voices, runs, slots.slot),
             recall=recall,
             slots=slots,
             observer=observer,
@@ -152,9 +158,23 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         streams = Streams(
             path, limits, Budget(int(settings.listen.max_stream_bytes)), patience_s=settings.listen.stream_patience
         )
-        servicer = Servicer(path, streams, admin, engines, tenants, observer, languages=LANGUAGES)
+        moods = [encoder_info(encoders.emotion, "emotion")] if encoders.emotion is not None else []
+        servicer = Servicer(path, streams, admin, engines, tenants, observer, languages=LANGUAGES, encoders=moods)
         redis_bytes = 0 if settings.redis.url else int(settings.redis.maxmemory)
         watch(observer, device, device_bytes, shared.tier, shared.link, redis_bytes, cache, slots, recall)
+
+        def adopt(served: Served) -> None:
+            """Other engines, between two requests."""
+            try:
+                others, voices = _with_encoders(settings, served, encoders, runs)
+            except SettingsError as error:
+                raise ModelFileError(str(error)) from error
+            engines.become(others)
+            limits.become(_limits(engines))
+            path.engines_changed(voices)
+
+        models = Reloader(settings.models_dir, engines, lambda before: _engines(settings, runs, before), adopt)
+        watch_models(observer, engines, models)
         rebuild = _Repeated(recall.rebuild, "recall-rebuild", REBUILD_EVERY_S)
         follow(shared.events, shared.gateways, shared.tier, cache, recall, rebuild.ask)
         if private is not None:
@@ -169,13 +189,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         server = GrpcServer(
             servicer.handlers(), int(settings.listen.max_message_bytes), max_calls=settings.listen.max_calls or None
         )
-        http = HttpServer(_page(observer), lambda: server.serving)
+        http = HttpServer(_page(observer), lambda: server.serving, lambda: _running_on(engines))
         http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
         stack.push_async_callback(http.close)
         port = await server.start(settings.listen.host, settings.listen.port)
         stack.push_async_callback(server.stop, settings.listen.grace)
         rebuild.ask()
         _background(stack, _heat(device, shared.tier), "heat")
+        _background(stack, models.run(), "models")
         facts = {
             "grpc": f"{settings.listen.host}:{port}",
             "http": f"{settings.listen.http_host}:{http_port}",
@@ -183,18 +204,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "start_s": round(time.monotonic() - begun, 3),
         }
         log.info("serving", extra={"fields": facts})
-        yield Running(port, http_port, cache, shared.tier, recall)
+        yield Running(port, http_port, cache, shared.tier, recall, models)
         log.info("draining")
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains."""
+    """Serves until SIGTERM or SIGINT, then drains. SIGHUP has the registry of models read again."""
     configure_logging(settings.log.level, settings.log.format == "json")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings):
+    async with running(settings) as gateway:
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, gateway.models.ask)
         # What is alive now stays alive: the collector need not walk through it again while requests are served.
         gc.collect()
         gc.freeze()
@@ -204,11 +227,56 @@ async def serve(settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------- the parts
 
 
-async def _engines(settings: Settings, stack: contextlib.AsyncExitStack, workers: int) -> Engines:
-    pool = _pool(stack, "engine", workers)
+def _engines(settings: Settings, pool: ThreadPoolExecutor, before: Served | None = None) -> Served:
     own = settings.engines
     threads = own.threads or os.cpu_count() or 1
-    return Engines(await asyncio.to_thread(load_engines, own.models_dir, own.providers, threads, pool))
+    return load_engines(_registry(settings), _providers(settings), threads, pool, own.trusted_keys, before)
+
+
+def _providers(settings: Settings) -> Providers:
+    return Providers(settings.engines.providers, strict=settings.engines.strict_providers)
+
+
+def _registry(settings: Settings) -> Path:
+    """The folder that `refrain models add` fills; the one in the data folder need not have been made yet."""
+    if settings.engines.models_dir is None:
+        settings.models_dir.mkdir(exist_ok=True)
+    return settings.models_dir
+
+
+async def _encoders(settings: Settings) -> Encoders:
+    own = settings.engines
+    threads = own.threads or os.cpu_count() or 1
+    return await asyncio.to_thread(load_encoders, _registry(settings), _providers(settings), threads, own.trusted_keys)
+
+
+def _with_encoders(
+    settings: Settings, served: Served, encoders: Encoders, pool: ThreadPoolExecutor
+) -> tuple[Engines, VoiceBook]:
+    """The engines of all tasks, and the voices that embeddings can mean. Raises `SettingsError`."""
+    engines = Engines(served)
+    voices = _voices(settings, engines, encoders)
+    if encoders.speaker is not None:
+        engines = engines.and_of("embed", VoiceEngine(encoders.speaker, voices, pool))
+    return engines, voices
+
+
+def _voices(settings: Settings, engines: Engines, encoders: Encoders) -> VoiceBook:
+    """The synthesizer's own embeddings of its voices, and those of the settings in their place."""
+    speaking = engines.of("synthesize").info
+    own = {name: voice.embedding for name, voice in settings.voices.items()}
+    for name in own:
+        if name not in speaking.voices:
+            known = ", ".join(sorted(speaking.voices))
+            raise SettingsError(f"voices.{name}: the synthesizer has no such voice; it has {known}")
+    registered = {**speaking.voice_embeddings, **own}
+    threshold: float | Mapping[int, float] | None = settings.voice_threshold
+    if threshold is None and encoders.speaker is not None:
+        threshold = encoders.speaker.thresholds
+    try:
+        return VoiceBook(registered) if threshold is None else VoiceBook(registered, threshold=threshold)
+    except ValueError as error:
+        raise SettingsError(f"voices: {error}") from None
 
 
 async def _private_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> EmbeddedRedis | None:
@@ -274,14 +342,21 @@ def _policies(settings: Settings) -> Callable[[str], TenantPolicy]:
 def _limits(engines: Engines) -> wire.Limits:
     """What requests may name, as the engines have it."""
     speaking = engines.of("synthesize").info
-    models = {task: tuple(by_name) for task, by_name in engines.by_task.items()}
+    canary = engines.served.canaries.get("synthesize")
+    also = canary.engine.info if canary is not None else speaking
     return wire.Limits(
-        models=models,
+        models={task: engines.names(task) for task in engines.tasks},
         languages=LANGUAGES,
-        voices=frozenset(speaking.voices),
+        voices=frozenset({*speaking.voices, *also.voices}),
         emotions=frozenset(speaking.emotions),
         default_emotion=speaking.emotions[0],
     )
+
+
+def _running_on(engines: Engines) -> list[str]:
+    """A line for each engine: task, model, identity, and the provider that really runs."""
+    infos = [(task, engine.info) for task, engine in engines.by_task()]
+    return [f"{task} {info.name} {info.identity[:12]} {info.provider}" for task, info in infos]
 
 
 def _page(observer: Observer) -> Callable[[str], tuple[bytes, str]]:

@@ -19,8 +19,11 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.models_command import add_subcommands, print_running
+
 if TYPE_CHECKING:
     from gateway.client import CacheOptions, RefrainClient
+    from models.registry.store import Registry
 
 GROUP: Final = "refrain.commands"
 ENCODINGS: Final = ("LINEAR16", "WAV", "FLAC", "MULAW", "OGG_OPUS")
@@ -73,8 +76,13 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
 
     say = _call(commands, "say", _say, "speak a text into a file")
     say.add_argument("text")
-    say.add_argument("--voice", default="", help="name from `refrain voices`")
-    say.add_argument("--emotion", default="", help="such as neutral or cheerful; see `refrain voices`")
+    voice, mood = say.add_mutually_exclusive_group(), say.add_mutually_exclusive_group()
+    voice.add_argument("--voice", default="", help="name from `refrain voices`")
+    voice.add_argument(
+        "--voice-like", type=Path, metavar="FILE", help="the voice nearest to the one in a recording, or in a .npy file"
+    )
+    mood.add_argument("--emotion", default="", help="such as neutral or cheerful; see `refrain voices`")
+    mood.add_argument("--mood-like", type=Path, metavar="FILE", help="the mood nearest to the one in a recording")
     say.add_argument("--speed", type=float, default=0.0, help="0.5 to 2, relative to the voice's own")
     _audio_out(say)
 
@@ -82,20 +90,26 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
     hear.add_argument("file", type=Path)
     hear.add_argument("--fuzzy", action="store_true", help="an earlier recording of the same speech may answer")
     hear.add_argument("--words", action="store_true", help="print each word's place and confidence as well")
-    hear.add_argument("--encoding", choices=ENCODINGS, default="", help="of a file without a header")
-    hear.add_argument("--rate", type=int, default=0, help="Hz, of a file without a header")
+    _audio_in(hear)
+
+    embed = _call(commands, "embed", _embed, "whose voice a recording is, as numbers")
+    embed.add_argument("file", type=Path, help="0.5 s to 60 s of one speaker")
+    embed.add_argument("--dimensions", type=int, default=0, metavar="D", help="8, 16, 32, 64, 128 or 256; default 256")
+    embed.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the numbers to a .npy file")
+    _audio_in(embed)
 
     vocode = _call(commands, "vocode", _vocode, "turn a log-mel [80, T] in a .npy file into speech")
     vocode.add_argument("mel", type=Path)
     _audio_out(vocode)
-    for parser_of in (say, hear, vocode):
+    for parser_of in (say, hear, embed, vocode):
         _cache_options(parser_of)
 
     stats = _call(commands, "stats", _stats, "what came from where, and what it saved")
     stats.add_argument("--json", metavar="OUT", help="write the figures to a file instead; - for standard output")
     stats.add_argument("--price", type=float, default=0.0, metavar="P", help="of a GPU hour, to count savings in money")
     _call(commands, "voices", _voices, "list the voices and their moods")
-    _call(commands, "models", _models, "list the models that run")
+    models = _call(commands, "models", _models, "list the models that run, and manage those that could")
+    add_subcommands(models, _models, _registry)
     _call(commands, "health", _health, "ask whether the gateway serves; status 0 if it does")
     return parser, frozenset(commands.choices)
 
@@ -109,6 +123,11 @@ def _call(commands: Any, name: str, run: Callable[[Any], int], what: str) -> arg
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="default %(default)g s")
     parser.set_defaults(run=run)
     return parser
+
+
+def _audio_in(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--encoding", choices=ENCODINGS, default="", help="of a file without a header")
+    parser.add_argument("--rate", type=int, default=0, help="Hz, of a file without a header")
 
 
 def _audio_out(parser: argparse.ArgumentParser) -> None:
@@ -193,15 +212,28 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     try:
         asyncio.run(serve(settings))
-    except (EmbeddedRedisError, MasterKeyError, ModelFileError, OSError, PortTaken, Unavailable) as error:
+    except (
+        EmbeddedRedisError,
+        MasterKeyError,
+        ModelFileError,
+        OSError,
+        PortTaken,
+        SettingsError,
+        Unavailable,
+    ) as error:
         raise CommandError(str(error)) from None  # what an operator can put right; anything else is ours, with a trace
     return 0
 
 
 def _say(arguments: argparse.Namespace) -> int:
+    like, mood_like = arguments.voice_like, arguments.mood_like
     with _client(arguments) as client:
+        voice: Any = arguments.voice
+        if like is not None:
+            voice = _numbers(like) if like.suffix == ".npy" else client.embed_voice(like).values
         speech = client.synthesize(
-            arguments.text, arguments.voice, arguments.emotion, speed=arguments.speed,
+            arguments.text, voice, arguments.emotion, emotion_audio=mood_like,
+            fuzzy=like is not None or mood_like is not None, speed=arguments.speed,
             encoding=_encoding(arguments), rate=arguments.rate, **_chosen_cache(arguments),
         )  # fmt: skip
         _save(speech, arguments.out)
@@ -209,32 +241,42 @@ def _say(arguments: argparse.Namespace) -> int:
 
 
 def _vocode(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
     with _client(arguments) as client:
-        try:
-            mel = np.load(arguments.mel, allow_pickle=False)
-        except (ValueError, EOFError):
-            raise CommandError(f"{arguments.mel}: not a .npy file of numbers") from None
+        mel = _numbers(arguments.mel)
         speech = client.vocode(mel, encoding=_encoding(arguments), rate=arguments.rate, **_chosen_cache(arguments))
         _save(speech, arguments.out)
     return 0
 
 
 def _hear(arguments: argparse.Namespace) -> int:
-    encoding = arguments.encoding or _BY_SUFFIX.get(arguments.file.suffix.lower(), "")
-    if encoding in _HEADERLESS and not arguments.rate:
-        raise CommandError(f"{arguments.file}: {encoding} has no header; give its --rate")
+    encoding = _encoding_in(arguments)
     with _client(arguments) as client:
         heard = client.recognize(
-            arguments.file, fuzzy=arguments.fuzzy, encoding=encoding if encoding in _HEADERLESS else "",
-            rate=arguments.rate, words=arguments.words, **_chosen_cache(arguments),
+            arguments.file, fuzzy=arguments.fuzzy, encoding=encoding, rate=arguments.rate, words=arguments.words,
+            **_chosen_cache(arguments),
         )  # fmt: skip
     print(heard.transcript or "(nothing was recognized)")
     for word in heard.words:
         print(f"  {word.start_s:7.2f} to {word.end_s:6.2f} s  {word.confidence:4.2f}  {word.text}")
     if heard.info is not None:
         print(heard.info.describe())
+    return 0
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    encoding = _encoding_in(arguments)
+    with _client(arguments) as client:
+        heard = client.embed_voice(
+            arguments.file, dimensions=arguments.dimensions, encoding=encoding, rate=arguments.rate,
+            **_chosen_cache(arguments),
+        )  # fmt: skip
+    if arguments.out is None:
+        print(" ".join(f"{value:.6f}" for value in heard.values))
+    else:
+        _write(arguments.out, _npy(heard.values))
+        print(f"{arguments.out}: {len(heard.values)} numbers")
+    print(f"nearest voice: {heard.nearest} (cosine {heard.cosine:.3f})" if heard.nearest else "no voice is near")
+    print(heard.info.describe())
     return 0
 
 
@@ -265,9 +307,22 @@ def _voices(arguments: argparse.Namespace) -> int:
 
 def _models(arguments: argparse.Namespace) -> int:
     with _client(arguments) as client:
-        for model in client.list_models():
-            print(f"{model.name:20} {model.family:12} {model.identity[:12]}  {model.provider}  {model.licence}")
+        print_running(client.list_models())
     return 0
+
+
+def _registry(arguments: argparse.Namespace) -> Registry:
+    from gateway.settings import SettingsError, load
+    from models.registry.store import Registry
+
+    try:
+        settings = load(arguments.config)
+    except SettingsError as error:
+        raise CommandError("\nrefrain: ".join(str(error).splitlines())) from None
+    folder = arguments.models_dir or settings.models_dir
+    if folder != settings.engines.models_dir:
+        folder.mkdir(parents=True, exist_ok=True)
+    return Registry(folder, settings.engines.trusted_keys)
 
 
 def _health(arguments: argparse.Namespace) -> int:
@@ -278,6 +333,36 @@ def _health(arguments: argparse.Namespace) -> int:
     for service, state in states.items():
         print(f"{service:24} {state}")
     return 0 if states["gateway"] == "SERVING" else 1
+
+
+def _encoding_in(arguments: argparse.Namespace) -> str:
+    """Of a file without a header; empty where the header says it."""
+    encoding = arguments.encoding or _BY_SUFFIX.get(arguments.file.suffix.lower(), "")
+    if encoding not in _HEADERLESS:
+        return ""
+    if not arguments.rate:
+        raise CommandError(f"{arguments.file}: {encoding} has no header; give its --rate")
+    return str(encoding)
+
+
+def _numbers(path: Path) -> Any:
+    """The array in a .npy file."""
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise CommandError(f"{path}: not a .npy file of numbers") from None
+
+
+def _npy(values: Any) -> bytes:
+    import io
+
+    import numpy as np
+
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
 
 
 def _encoding(arguments: argparse.Namespace) -> str:

@@ -10,6 +10,7 @@
     ├── Overloaded        RESOURCE_EXHAUSTED  try later; RetryInfo says when
     ├── Unavailable       UNAVAILABLE         starting or leaving
     │   └── EraseIncomplete                   some gateways have not yet acknowledged
+    ├── NotServed         UNIMPLEMENTED       no model of the kind runs here
     ├── DeadlineExceeded  DEADLINE_EXCEEDED
     └── EngineFailed      INTERNAL            the models could not answer
 
@@ -150,6 +151,10 @@ class EraseIncomplete(Unavailable):
         super().__init__(f"erased, but not yet acknowledged by: {listed(self.missing)}; it is being retried", 5.0)
 
 
+class NotServed(RefrainError):
+    """A call that needs a model of a kind this gateway runs without."""
+
+
 class DeadlineExceeded(RefrainError):
     """The call's deadline passed before the answer was there."""
 
@@ -173,6 +178,7 @@ _CODES: Final[dict[type[BaseException], grpc.StatusCode]] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    NotServed: grpc.StatusCode.UNIMPLEMENTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     EngineFailed: grpc.StatusCode.INTERNAL,
 }

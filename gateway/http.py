@@ -1,8 +1,9 @@
 """The HTTP port: /metrics for Prometheus, /healthz and /readyz for orchestrators. Nothing else, and no framework.
 
 `MetricsPage` gives the observer's plain numbers names and labels when Prometheus asks. Labels are closed sets: task,
-status, tier, reason, code, verdict; never a tenant or a voice, which would grow without bound and say who speaks.
-Every series a gateway can come to have is there at zero from the start, so that rates have a beginning.
+status, tier, reason, code, verdict, and the versions that serve; never a tenant or a voice, which would grow without
+bound and say who speaks. Every series a gateway can come to have is there at zero from the start, so that rates have a
+beginning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from gateway.observe import BOUNDS, Cell, Observer, TierReading
+from gateway.observe import BOUNDS, Cell, EngineCell, EngineReading, Observer, TierReading
 from gateway.stats import BYPASS, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, STATUSES, TASKS, TIERS, AuditCount
 
 log = logging.getLogger("refrain.http")
@@ -32,6 +33,8 @@ _SOURCES: Final = (
     *((status, tier) for status in (HIT_EXACT, HIT_FUZZY) for tier in TIERS), (MISS, ""), (COALESCED, ""), (BYPASS, "")
 )  # fmt: skip
 _LABELS: Final = ("task", "status", "tier")
+_ENGINE: Final = ("task", "models", "engine")
+_RELOADS: Final = ("done", "refused")
 _CODES: Final = (
     "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED",
     "UNAUTHENTICATED", "UNAVAILABLE",
@@ -71,6 +74,7 @@ class MetricsPage(Collector):
         yield from self._sums(groups)
         yield from self._failures()
         yield from self._histograms(groups)
+        yield from self._engines()
         yield from self._tiers()
         yield from self._audits()
         yield from self._own()
@@ -108,6 +112,28 @@ class MetricsPage(Collector):
                 total = sum(getattr(cell, f"{attribute}_sum") for cell in cells)
                 family.add_metric(wanted, _cumulative(counts), sum_value=total)
             yield family
+
+    def _engines(self) -> Iterator[Metric]:
+        """By version, so that one on trial can be held against the active one. What serves no more is told no more:
+        versions come and go for ever."""
+        nothing: Sequence[EngineReading] = ()
+        readings = self._read(self._observer.engines, nothing)
+        labels = {one.identity: (one.task, one.models, one.identity[:12]) for one in readings}
+        cells = {labels[key]: self._observer.engine_cells.get(key, EngineCell()) for key in labels}
+        answers = {key: cell.answers for key, cell in cells.items()}
+        yield _counter("engine_answers", "Answers of an engine, those from memory among them.", _ENGINE, answers)
+        failures = {key: cell.failures for key, cell in cells.items()}
+        yield _counter("engine_failures", "Runs of an engine that failed.", _ENGINE, failures)
+        what = "Engine time of a computed answer."
+        took = HistogramMetricFamily("refrain_engine_compute_seconds", what, labels=_ENGINE)
+        for key, cell in cells.items():
+            took.add_metric(key, _cumulative(cell.compute), sum_value=cell.compute_s)
+        yield took
+        told = {(one.task, one.name, one.identity[:12], one.provider): 1.0 for one in readings}
+        what = "1 for each engine that serves, with the ONNX Runtime execution provider that really runs."
+        yield _gauge("engine_info", what, ("task", "model", "engine", "provider"), told)
+        shares = {labels[one.identity]: one.share for one in readings}
+        yield _gauge("engine_share", "Of the requests that name no version, the share an engine gets.", _ENGINE, shares)
 
     def _tiers(self) -> Iterator[Metric]:
         readings = {name: TierReading() for name in TIERS}
@@ -156,6 +182,10 @@ class MetricsPage(Collector):
         reasons = dict.fromkeys(_REJECTIONS, 0.0) | (dict(rejected) if isinstance(rejected, Mapping) else {})
         counts = {(reason,): count for reason, count in reasons.items()}
         yield _counter("rejected_stores", "Answers that were not stored.", ("reason",), counts)
+        loads = numbers.get("model_reloads")
+        results = dict.fromkeys(_RELOADS, 0.0) | (dict(loads) if isinstance(loads, Mapping) else {})
+        counts = {(result,): count for result, count in results.items()}
+        yield _counter("model_reloads", "Times the registry was read again.", ("result",), counts)
         trace = self._observer.trace
         yield _counter("trace_records", "Requests taken by the access trace.", (), {(): trace.records if trace else 0})
         yield _counter("trace_dropped", "Requests the access trace lost.", (), {(): trace.dropped if trace else 0})
@@ -176,9 +206,15 @@ class MetricsPage(Collector):
 class HttpServer:
     """Answers GET and HEAD, one request a connection; bad requests get a status and a closed connection."""
 
-    def __init__(self, page: Callable[[str], tuple[bytes, str]], ready: Callable[[], bool]) -> None:
-        """`page`: the metrics for an Accept header. `ready`: whether gRPC health is SERVING."""
-        self._page, self._ready = page, ready
+    def __init__(
+        self,
+        page: Callable[[str], tuple[bytes, str]],
+        ready: Callable[[], bool],
+        about: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """`page`: the metrics for an Accept header. `ready`: whether gRPC health is SERVING. `about`: what the page of
+        readiness says beside that, lines."""
+        self._page, self._ready, self._about = page, ready, about
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -241,7 +277,9 @@ class HttpServer:
         if path == "/healthz":
             return 200, b"ok\n", _TEXT
         if path == "/readyz":
-            return (200, b"serving\n", _TEXT) if self._ready() else (503, b"not serving\n", _TEXT)
+            state = "serving" if self._ready() else "not serving"
+            page = "".join(f"{line}\n" for line in (state, *self._about())).encode()
+            return (200 if state == "serving" else 503), page, _TEXT
         return 404, b"/metrics, /healthz and /readyz are here\n", _TEXT
 
 

@@ -61,10 +61,13 @@ class TenantKeys:
             parts.append(data)
         return CacheKey(self.tenant, hmac.digest(self._cache, b"".join(parts), "sha256"))
 
-    def pair_id(self, query: bytes, digest: bytes) -> str:
-        """The entry_id of a fuzzy answer: both input digests, halved, and a seal that says it was given here."""
+    def pair_id(self, query: bytes, digest: bytes, kind: str = "f") -> str:
+        """The entry_id of a fuzzy answer: both input digests, halved, and a seal that says it was given here.
+
+        `kind`: f for a recalled recording, n for a near voice or mood.
+        """
         pair = query[:16] + digest[:16]
-        return "f" + (pair + self._seal(pair)).hex()
+        return kind + (pair + self._seal(pair, kind)).hex()
 
     def open_pair(self, entry_id: str) -> tuple[bytes, bytes] | None:
         """The halves that `pair_id` was made of; None for anything it did not make."""
@@ -72,12 +75,14 @@ class TenantKeys:
             data = bytes.fromhex(entry_id[1:])
         except ValueError:
             return None
-        if entry_id[:1] != "f" or len(data) != 40 or not hmac.compare_digest(data[32:], self._seal(data[:32])):
+        kind = entry_id[:1]
+        if kind not in ("f", "n") or len(data) != 40 or not hmac.compare_digest(data[32:], self._seal(data[:32], kind)):
             return None
         return data[:16], data[16:32]
 
-    def _seal(self, pair: bytes) -> bytes:
-        return hmac.digest(self._tag, b"pair\0" + pair, "sha256")[:8]
+    def _seal(self, pair: bytes, kind: str) -> bytes:
+        what = b"pair\0" if kind == "f" else b"near\0"
+        return hmac.digest(self._tag, what + pair, "sha256")[:8]
 
     def tag(self, kind: str, name: str) -> str:
         """The name under which entries are evicted together, such as tag("subject", id); nothing in clear."""

@@ -24,8 +24,9 @@ from gateway.trace import AccessTrace
 _R20: Final = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.24, 2.5, 2.8, 3.15, 3.55, 4, 4.5, 5, 5.6, 6.3, 7.1, 8, 9)
 BOUNDS: Final = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step in _R20), 100.0)
 """Upper bounds of the time buckets in seconds: preferred numbers, 12 % apart, 10 µs to 100 s; one bucket more above."""
-WATCHABLE: Final = ("flights", "engine_queue", "rejected_stores", "bloom_false_negatives")
-"""Numbers that other parts own and that are read when somebody asks; `rejected_stores` is a mapping by reason."""
+WATCHABLE: Final = ("flights", "engine_queue", "rejected_stores", "bloom_false_negatives", "model_reloads")
+"""Numbers that other parts own and that are read when somebody asks; `rejected_stores` and `model_reloads` are mappings
+by reason and by result."""
 
 
 @dataclass(slots=True)
@@ -72,6 +73,20 @@ class TierReading:
     breaker_open: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """An engine that serves now."""
+
+    task: str
+    identity: str
+    models: str
+    """NAME@VERSION of every model in it, joined by +."""
+    share: float
+    name: str = ""
+    provider: str = ""
+    """The ONNX Runtime execution provider that really runs."""
+
+
 class Cell:
     """The sums of one tenant, task, status and tier. A histogram has one count for each of BOUNDS and one above."""
 
@@ -88,6 +103,18 @@ class Cell:
         self.lookup = [0] * (len(BOUNDS) + 1)
 
 
+class EngineCell:
+    """The sums of one engine, whatever tenant and source: what a version on trial is judged by."""
+
+    __slots__ = ("answers", "compute", "compute_s", "failures")
+
+    def __init__(self) -> None:
+        self.answers = self.failures = 0
+        self.compute_s = 0.0
+        self.compute = [0] * (len(BOUNDS) + 1)
+        """Answers by the engine time they took; those from memory took none and are not in it."""
+
+
 class Observer:
     """Counts outcomes for everyone who asks later. What it has counted is public, for readers only."""
 
@@ -96,10 +123,13 @@ class Observer:
         self.started = wall()
         self.cells: dict[tuple[str, str, int, str], Cell] = {}
         """By tenant, task, status and tier."""
+        self.engine_cells: dict[str, EngineCell] = {}
+        """By engine identity."""
         self.failed_requests: dict[tuple[str, str, str], int] = {}
         """By tenant, task and name of the gRPC status."""
         self.tiers: dict[str, Callable[[], TierReading]] = {}
         self.audits: Callable[[], AuditCount] = AuditCount
+        self.engines: Callable[[], Sequence[EngineReading]] = tuple
         self.numbers: dict[str, Callable[[], float | Mapping[str, float]]] = {}
         self._wall = wall
 
@@ -122,8 +152,21 @@ class Observer:
         if first:
             cell.first[bisect_left(BOUNDS, first)] += 1
             cell.first_sum += first
+        engine = self.engine_cells.get(outcome.engine) or self._cell_of(outcome.engine)
+        engine.answers += 1
+        if outcome.compute_ms:
+            compute_s = outcome.compute_ms * 1e-3
+            engine.compute[bisect_left(BOUNDS, compute_s)] += 1
+            engine.compute_s += compute_s
         if self.trace is not None:
             self.trace.add(outcome)
+
+    def engine_failed(self, engine: str) -> None:
+        """Counts a run of an engine that ended with its own failure, be it for a caller or for an audit."""
+        self._cell_of(engine).failures += 1
+
+    def _cell_of(self, engine: str) -> EngineCell:
+        return self.engine_cells.setdefault(engine, EngineCell())
 
     def failed(self, task: str, code_name: str, tenant: str = "default") -> None:
         """Counts a request that ended with an error, by the name of its gRPC status."""
@@ -137,6 +180,9 @@ class Observer:
     def watch_audits(self, read: Callable[[], AuditCount]) -> None:
         """`read` speaks for all tenants together."""
         self.audits = read
+
+    def watch_engines(self, read: Callable[[], Sequence[EngineReading]]) -> None:
+        self.engines = read
 
     def watch(self, name: str, read: Callable[[], float | Mapping[str, float]]) -> None:
         """`name` is one of WATCHABLE."""

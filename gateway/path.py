@@ -12,8 +12,10 @@ flight of another input: a false match does not outlive its request.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -25,18 +27,19 @@ from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.read_through import Answer, ReadThrough, Source
 from gateway import wire
 from gateway.admission import Slots
+from gateway.encoders import Listener
 from gateway.engines import Engines
-from gateway.errors import BadField, EngineFailed, NotCached
+from gateway.errors import BadField, DeadlineExceeded, EngineFailed, NotCached, Overloaded, listed
 from gateway.keys import KeyFields, Keys, TenantKeys
 from gateway.observe import Observer, Outcome
-from gateway.recall import Recall, TenantPolicy
+from gateway.recall import Recall, Recalled, TenantPolicy, near_of
 from gateway.shortcuts import Shortcut, Shortcuts
 from gateway.tasks import INLINE_BYTES, RECOGNIZE, Task
 from gateway.tenants import CallContext, Tenants
 from gateway.text import SPEAKABLE
 from gateway.voices import NoNearVoice, VoiceBook
 from gateway.wire.messages import transcript_of
-from models.engine import Engine, EngineError, Witness
+from models.engine import ERRAND, Busy, Engine, EngineError, Errand, TooLate, Unfit, Witness
 from models.text import NothingToSpeak
 from models.utterance import Chunk, Transcript, Utterance, Waveform
 
@@ -68,11 +71,14 @@ class Call:
     fields: KeyFields
     input_digest: bytes
     key: CacheKey
-    voice_cosine: float
+    near: Recalled | None
+    """What the voice by embedding and the mood by example resolved to; None where both are named."""
     started: float
     bytes_in: int
     compute_ms: float = 0.0
     lookup_ms: float = 0.0
+    deadline: float = math.inf
+    """By the clock of the slots."""
     known: Transcript | None = None
     """What a streaming recognizer has already made of the recording, so that a miss need not read it again."""
 
@@ -117,6 +123,7 @@ class RequestPath:
         engines: Engines,
         limits: wire.Limits,
         voices: VoiceBook,
+        listener: Listener,
         recall: Recall,
         slots: Slots,
         observer: Observer,
@@ -126,6 +133,7 @@ class RequestPath:
     ) -> None:
         self._cache, self._keys, self._tenants, self._policies = cache, keys, tenants, policies
         self._engines, self._limits, self._voices, self._recall = engines, limits, voices, recall
+        self._listener = listener
         self._slots, self._observer, self._pool, self._clock, self._wall = slots, observer, pool, clock, wall
         self._shortcuts = Shortcuts()
 
@@ -141,23 +149,33 @@ class RequestPath:
             if lease is not None:
                 return self._respond_at_once(task.name, tenant, shortcut, lease, started, len(data))
         decoded, input_digest = await self._decode(task, tenant, data)
+        decoded = await self.hear_example(tenant, decoded)
         call = self.prepare(task, tenant, decoded, started, len(data), input_digest)
+        remaining_s = context.time_remaining()
+        if remaining_s is not None:
+            call.deadline = self._slots.now() + remaining_s
         if shortcut is not None or not self._may_hit(call.decoded.control):
             return await self.answer(call)
         lease = self._cache.lookup_device(call.key)
         if lease is None or self._too_old(lease, call.decoded.control):
             return await self.answer(call)
-        if call.voice_cosine >= 1.0 and call.decoded.control.max_age_s is None:
+        if call.near is None and call.decoded.control.max_age_s is None:
             self._shortcuts.learn(task.name, tenant, data, call.key, call.fields)
         return self._respond_hit(call, lease)
 
     async def answer(self, call: Call) -> bytes:
         """The whole answer of a prepared call, wherever it comes from."""
-        served = await self._serve(call, self._compute_whole(call))
-        try:
-            body = b"".join([frame async for frame in served.frames])
-        finally:
-            served.release()
+        while True:
+            served = await self._serve(call, self._compute_whole(call))
+            try:
+                body = b"".join([frame async for frame in served.frames])
+                break
+            except DeadlineExceeded:
+                # Of whom this call followed: that one was in more of a hurry, and we take its place.
+                if served.status is not COALESCED or self._slots.now() >= call.deadline:
+                    raise
+            finally:
+                served.release()
         self._settle(call, served, len(body), self._clock())
         return body + self._info(call, served)
 
@@ -198,11 +216,9 @@ class RequestPath:
     def _respond_hit(self, call: Call, lease: Lease) -> bytes:
         with lease:
             entry = lease.entry
-            name = "e" + call.key.digest.hex()
-            served = Served(
-                HIT_EXACT if call.voice_cosine >= 1.0 else HIT_FUZZY, _replay([]), "device",
-                self._wall() - entry.created, call.voice_cosine, entry.cost_ms, name,
-            )  # fmt: skip
+            status, similarity, name = self._hit(call)
+            age_s = self._wall() - entry.created
+            served = Served(status, _replay([]), "device", age_s, similarity, entry.cost_ms, name)
             body = entry.frames[0] + self._info(call, served)
         self._settle(call, served, len(body), self._clock())
         return body
@@ -218,10 +234,13 @@ class RequestPath:
         bytes_in: int,
         prepared: Callable[[Call], None] = lambda call: None,
         told: Callable[[bytes], bytes] = lambda frame: frame,
+        engine: Engine | None = None,
     ) -> AsyncIterator[bytes]:
-        """The messages of one streamed answer; the last carries the cache_info. `told` turns a stored one into one."""
-        input_digest = await self._input_digest(task, tenant, decoded.canonical)
-        call = self.prepare(task, tenant, decoded, started, bytes_in, input_digest, streaming=task.frames is not None)
+        """The messages of one streamed answer; the last carries the cache_info. `told` turns a stored one into one;
+        `engine` is the one that has been at work already."""
+        input_digest = await self._input_digest(task.name, tenant, decoded.canonical)
+        in_frames = task.frames is not None
+        call = self.prepare(task, tenant, decoded, started, bytes_in, input_digest, streaming=in_frames, engine=engine)
         prepared(call)
         compute = self._compute_frames(call) if task.frames is not None else self._compute_whole(call)
         served = await self._serve(call, compute)
@@ -242,8 +261,19 @@ class RequestPath:
     def tenant(self, context: CallContext) -> str:
         return self._tenants.of(context)
 
-    def engine(self, task: Task, model: str) -> Engine:
-        return self._engines.of(task.name, model)
+    def engine(self, task: Task, model: str, tenant: str) -> Engine:
+        """The engine for a stream whose input is yet to come."""
+        return self._engines.of(task.name, model, tenant)
+
+    def engine_failed(self, engine: Engine) -> None:
+        """Counts what an engine that streams could not do."""
+        self._observer.engine_failed(engine.info.identity)
+
+    def engines_changed(self, voices: VoiceBook) -> None:
+        """Other engines serve from now on, whose voices `voices` has. Calls in progress keep theirs."""
+        self._voices = voices
+        self._listener.voices = voices
+        self._shortcuts.forget()
 
     def now(self) -> float:
         return self._clock()
@@ -265,11 +295,11 @@ class RequestPath:
         request = task.request(data)
         return await self.in_thread(decoded, request) if task.costly(request) else decoded(request)
 
-    async def _input_digest(self, task: Task, tenant: str, canonical: bytes) -> bytes:
+    async def _input_digest(self, kind: str, tenant: str, canonical: bytes) -> bytes:
         keys = self._keys.of(tenant)
         if len(canonical) > INLINE_BYTES:
-            return await self.in_thread(keys.input_digest, task.name, canonical)
-        return keys.input_digest(task.name, canonical)
+            return await self.in_thread(keys.input_digest, kind, canonical)
+        return keys.input_digest(kind, canonical)
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Blocking work, off the event loop."""
@@ -285,12 +315,15 @@ class RequestPath:
         input_digest: bytes | None = None,
         *,
         streaming: bool = False,
+        engine: Engine | None = None,
     ) -> Call:
-        """Everything that names the answer: engine, voice handle, input digest (unless it is known), key."""
+        """Everything that names the answer: input digest and engine (unless they are known), voice handle, key."""
         keys = self._keys.of(tenant)
-        engine = self._engines.of(task.name, decoded.model)
+        input_digest = input_digest or keys.input_digest(task.name, decoded.canonical)
+        engine = engine or self._engines.of(task.name, decoded.model, tenant, input_digest)
         policy = self._policies(tenant)
         voice, cosine = self._voice(decoded, engine, policy)
+        near = _near(keys, decoded, voice, cosine)
         output = decoded.output
         fields = KeyFields(
             task=task.name,
@@ -304,8 +337,7 @@ class RequestPath:
             features=decoded.features,
             streaming=streaming,
         )
-        input_digest = input_digest or keys.input_digest(task.name, decoded.canonical)
-        return Call(
+        call = Call(
             task=task,
             tenant=tenant,
             keys=keys,
@@ -315,21 +347,48 @@ class RequestPath:
             fields=fields,
             input_digest=input_digest,
             key=keys.cache_key(fields, input_digest),
-            voice_cosine=cosine,
+            near=near,
             started=started,
             bytes_in=bytes_in,
         )
+        if near is not None:
+            self._vouch(call, near)
+        return call
+
+    async def hear_example(self, tenant: str, decoded: wire.Decoded) -> wire.Decoded:
+        """`decoded` with the mood its example is in, where it came with one. Raises `BadField`."""
+        if not decoded.example:
+            return decoded
+        at, policy, control = "voice.emotion_audio", self._policies(tenant), decoded.control
+        if not self._listener.hears_moods:
+            raise BadField(at, decoded.example, "none; name the mood in voice.emotion", "no mood encoder runs here")
+        if not policy.allows_fuzzy(control.match):
+            allowed = "cache_control.match FUZZY where the tenant may have it, or voice.emotion by name"
+            raise BadField(at, decoded.example, allowed, "a mood by example is only near what is meant")
+        digest = await self._input_digest("mood", tenant, decoded.example)
+        try:
+            mood, similarity = await self._listener.mood(digest, decoded.example)
+        except Unfit as error:
+            raise BadField(at, decoded.example, "a recording of speech", str(error)) from error
+        least = max(control.min_similarity, policy.min_similarity)
+        if mood not in self._limits.emotions or similarity < least:
+            known = f"an example of {listed(self._limits.emotions)}, with a similarity of at least {least:.3f}"
+            raise BadField(at, decoded.example, known, f"sounds {mood}, with a similarity of {similarity:.3f}")
+        return replace(decoded, emotion=mood, example=b"", likeness=wire.Likeness(digest, similarity))
 
     def _voice(self, decoded: wire.Decoded, engine: Engine, policy: TenantPolicy) -> tuple[str, float]:
         if decoded.voice is None:
             voices = engine.info.voices
             return (voices[0] if voices else ""), 1.0
         if isinstance(decoded.voice, str):
+            if decoded.voice not in engine.info.voices:  # another version has it
+                raise BadField("voice.name", decoded.voice, listed(engine.info.voices))
             return decoded.voice, 1.0
         try:
             resolved = self._voices.resolve(decoded.voice)
         except NoNearVoice as error:
-            raise BadField("voice.embedding", f"{len(decoded.voice)} numbers", str(error)) from error
+            allowed = f"one with a cosine of at least {error.threshold:.2f} to a registered voice, or a voice by name"
+            raise BadField("voice.embedding", f"{len(decoded.voice)} numbers", allowed, str(error)) from error
         if resolved.exact:
             return resolved.handle, 1.0
         least = max(decoded.control.min_similarity, policy.min_similarity)
@@ -359,22 +418,20 @@ class RequestPath:
             answer.release()
             answer = await self._get(call, compute, refresh=True, store=not control.no_store)
         call.lookup_ms = (self._clock() - call.started) * 1e3
-        if bypass:
-            status = BYPASS
-        elif answer.source is Source.HIT:
-            status = HIT_EXACT if call.voice_cosine >= 1.0 else HIT_FUZZY
+        if answer.source is Source.HIT:
+            status, similarity, name = self._hit(call)
+            saved_ms = answer.cost_ms
         else:
-            status = MISS if answer.source is Source.MISS else COALESCED
-        return Served(
-            status,
-            answer.frames,
-            answer.tier,
-            answer.age_s,
-            call.voice_cosine if status in (HIT_EXACT, HIT_FUZZY) else 0.0,
-            answer.cost_ms if answer.source is Source.HIT else 0.0,
-            "" if bypass else "e" + call.key.digest.hex(),
-            answer.release,
-        )
+            status = BYPASS if bypass else MISS if answer.source is Source.MISS else COALESCED
+            similarity, saved_ms, name = 0.0, 0.0, "" if bypass else "e" + call.key.digest.hex()
+        return Served(status, answer.frames, answer.tier, answer.age_s, similarity, saved_ms, name, answer.release)
+
+    def _hit(self, call: Call) -> tuple[wire.Status, float, str]:
+        """What a hit under the own key is called, its similarity and entry_id; a fuzzy one may be audited."""
+        if call.near is None:
+            return HIT_EXACT, 1.0, "e" + call.key.digest.hex()
+        self._audit_near(call, call.near)
+        return HIT_FUZZY, call.near.similarity, call.keys.pair_id(call.near.query, call.near.digest, "n")
 
     async def _get(
         self, call: Call, compute: Callable[[], AsyncIterator[bytes]], *, refresh: bool, store: bool
@@ -395,6 +452,8 @@ class RequestPath:
     async def _remembered(self, call: Call) -> Served | None:
         """What the tiers hold under the own key, else under the key of a recalled recording."""
         served = await self._lookup(call, call.key, HIT_EXACT, 1.0, "e" + call.key.digest.hex())
+        if served is not None:
+            served.status, served.similarity, served.entry_id = self._hit(call)
         if served is not None or not call.fuzzy:
             return served
         recalled = await self._recall.find(
@@ -412,7 +471,7 @@ class RequestPath:
         served.release()
         shifted = [wire.shift_words(frame, recalled.offset_s, call.decoded.input_seconds) for frame in frames]
         words = transcript_of(frames[0])
-        audited = replace(call)  # whose compute time is not that of the answer, should it be withheld
+        audited = replace(call, deadline=math.inf)  # whose compute time is not the answer's, should that be withheld
         if not self._slots.waiting:  # audits never stand in a caller's way
             self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(audited, words))
         if not self._recall.may_serve(call.tenant):
@@ -436,8 +495,9 @@ class RequestPath:
 
     # --------------------------------------------------------------------------------------------- computing
 
-    async def _run(self, call: Call) -> AsyncGenerator[Chunk, None]:
-        """The engine's chunks; the time spent in the engine is the answer's compute cost."""
+    async def _run(self, call: Call, *, early: bool = False) -> AsyncGenerator[Chunk, None]:
+        """The engine's chunks, `early` where the caller gets each at once; the time spent in the engine is the answer's
+        compute cost."""
         decoded = call.decoded
         utterance = Utterance(
             content=wire.utterance_content(call.task.name, decoded.canonical),
@@ -446,22 +506,33 @@ class RequestPath:
             speed=decoded.speed,
             language=decoded.language,
         )
+        errand = Errand(call.deadline, early)
+        ERRAND.set(errand)
+        at_once = call.engine.info.at_once
         try:
             async with aclosing(call.engine.run(utterance)) as chunks:
                 admitted = False
                 while True:
                     # A slot for each step, so that a listener who does not read holds none between them.
-                    async with self._slots.slot(admitted=admitted):
+                    async with self._slots.slot(admitted=admitted, at_once=at_once, deadline=call.deadline):
                         begun = self._clock()
                         chunk = await anext(chunks, None)
-                        call.compute_ms += (self._clock() - begun) * 1e3
+                        call.compute_ms += max(0.0, self._clock() - begun - errand.waited_s) * 1e3
+                        errand.waited_s = 0.0
                     if chunk is None:
                         return
                     admitted = True
                     yield chunk
+        except Unfit as error:
+            raise BadField("recording.content", decoded.canonical, "a recording of speech", str(error)) from error
+        except Busy as error:
+            raise Overloaded(error.retry_after_s) from error
+        except TooLate as error:
+            raise DeadlineExceeded("the deadline of the call would pass before its turn") from error
         except NothingToSpeak as error:
             raise BadField("input.text", decoded.canonical.decode(), SPEAKABLE, str(error)) from error
         except (EngineError, ValueError) as error:
+            self._observer.engine_failed(call.fields.engine)
             facts = {"task": call.task.name, "engine": call.fields.engine[:12]}
             log.exception("engine failed", extra={"fields": facts})
             raise EngineFailed(f"the {call.task.name} engine could not answer") from error
@@ -477,7 +548,7 @@ class RequestPath:
         async def compute() -> AsyncIterator[bytes]:
             assert call.task.frames is not None
             encoder = call.task.frames(call.decoded)
-            async with aclosing(self._run(call)) as chunks:
+            async with aclosing(self._run(call, early=True)) as chunks:
                 async for chunk in chunks:
                     for frame in encoder.push(chunk):
                         yield frame
@@ -497,6 +568,32 @@ class RequestPath:
         waveform = cast(Waveform, wire.utterance_content(call.task.name, call.decoded.canonical))
         disbelief = await cast(Witness, call.engine).disbelief(waveform, remembered)
         return True if disbelief <= RIGHT else False if disbelief >= WRONG else None
+
+    def _vouch(self, call: Call, near: Recalled) -> None:
+        """Raises `BadField` where what was asked must not be taken for what it is near to: somebody said that it is
+        not, or audits have stopped fuzzy answers; then it is audited all the same, for that alone can let it through.
+        """
+        field = "voice.embedding" if call.decoded.likeness is None else "voice.emotion_audio"
+        what = f"near voice '{call.fields.voice}' and mood '{call.fields.emotion}'"
+        books = near_of(call.tenant)
+        if self._recall.is_quarantined(books, near):
+            raise BadField(field, what, "another, or a voice and a mood by name", "was reported or found to be wrong")
+        if not self._recall.may_serve(books):
+            self._audit_near(call, near)
+            raise BadField(field, what, "a voice and a mood by name", "audits have stopped this tenant's near ones")
+
+    def _audit_near(self, call: Call, near: Recalled) -> None:
+        audited = replace(call, deadline=math.inf)  # whose compute time is not that of the answer
+        if not self._slots.waiting:  # audits never stand in a caller's way
+            self._recall.maybe_audit(near_of(call.tenant), near, lambda: self._judge_near(audited))
+
+    async def _judge_near(self, call: Call) -> bool | None:
+        """Whether the answer sounds as was asked: by making it once more, and listening."""
+        decoded = call.decoded
+        chunks = [chunk async for chunk in self._run(call)]
+        embedding = decoded.voice if isinstance(decoded.voice, tuple) else None
+        mood = decoded.emotion if decoded.likeness is not None else None
+        return await self._listener.judge(chunks, call.fields.voice, embedding, mood)
 
     # -------------------------------------------------------------------------------------------- afterwards
 
@@ -555,6 +652,19 @@ class RequestPath:
                 engine=call.fields.engine,
             )
         )
+
+
+def _near(keys: TenantKeys, decoded: wire.Decoded, voice: str, cosine: float) -> Recalled | None:
+    """What was asked for by likeness and what it was taken for, by their digests; None where all is named."""
+    likeness = decoded.likeness
+    if cosine >= 1.0 and likeness is None:
+        return None
+    asked = likeness.digest if likeness is not None else b""
+    if isinstance(decoded.voice, tuple):
+        asked += array.array("f", decoded.voice).tobytes()
+    found = f"{voice}\0{decoded.emotion}".encode()
+    similarity = min(cosine, likeness.similarity if likeness is not None else 1.0)
+    return Recalled(keys.input_digest("near", found), keys.input_digest("near", asked), similarity, 0.0)
 
 
 async def _replay(frames: list[bytes]) -> AsyncIterator[bytes]:

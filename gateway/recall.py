@@ -36,6 +36,8 @@ log = logging.getLogger("refrain.recall")
 
 _HEAD = struct.Struct("<BH")
 _RECORD_VERSION = 1
+NEAR = "/near"
+"""Behind a tenant's name, which has no such character: its books of near voices and moods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,28 @@ class TenantPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """A recording heard before: the digest it was stored under, how alike it is, and where it begins in the new one."""
+    """A recording heard before: the digest it was stored under, how alike it is, and where it begins in the new one.
+
+    Or a voice and mood that an embedding and an example resolved to: digests of either, and how alike they are. They
+    are audited in books of their own, under the tenant that `near_of` names.
+    """
 
     digest: bytes
     query: bytes
     similarity: float
     offset_s: float
+
+
+def near_of(tenant: str) -> str:
+    """Under what name the audits of a tenant's near voices and moods are kept.
+
+    The two kinds are judged by different ears, which are sure of different shares: the one must not stop the other.
+    """
+    return tenant + NEAR
+
+
+def is_near(tenant: str) -> bool:
+    return tenant.endswith(NEAR)
 
 
 class Verdict(Protocol):
@@ -146,8 +164,11 @@ class Recall:
     def _of(self, tenant: str) -> _Tenant:
         state = self._tenants.get(tenant)
         if state is None:
-            state = self._tenants[tenant] = _Tenant(self._policies(tenant))
+            state = self._tenants[tenant] = self._new(tenant)
         return state
+
+    def _new(self, tenant: str) -> _Tenant:
+        return _Tenant(self._policies(tenant.removesuffix(NEAR)))
 
     # ---------------------------------------------------------------------------------------------- answering
 
@@ -232,6 +253,9 @@ class Recall:
             state.audit.record("undecided" if right is None else "right")
             await self._keep_state(tenant, state)
 
+    def is_quarantined(self, tenant: str, found: Recalled) -> bool:
+        return self._of(tenant).audit.is_quarantined(_pair(found.query, found.digest))
+
     async def report_wrong(self, tenant: str, query: bytes, digest: bytes) -> bool:
         """An operator or caller says that the pair is wrong: never matched again, and a failed audit. False if known.
 
@@ -256,7 +280,7 @@ class Recall:
 
     def audit_count(self, tenant: str) -> AuditCount:
         """What audits have found for the tenant."""
-        state = self._of(tenant)
+        state = self._tenants.get(tenant) or self._new(tenant)  # asking is no reason to keep books
         audit, policy = state.audit, state.policy
         return AuditCount(
             audited=audit.audited,
@@ -268,15 +292,16 @@ class Recall:
         )
 
     def audit_total(self) -> AuditCount:
-        """All tenants' counts together, with the worst bound; for metrics."""
-        counts = [self.audit_count(tenant) for tenant in self._tenants]
+        """All tenants' counts together, with the worst bound of recordings recalled; for metrics."""
+        books = {tenant: self.audit_count(tenant) for tenant in self._tenants}
+        counts, recalled = books.values(), [count for tenant, count in books.items() if not is_near(tenant)]
         return AuditCount(
             audited=sum(count.audited for count in counts),
             wrong=sum(count.wrong for count in counts),
             undecided=sum(count.undecided for count in counts),
-            wrong_upper_bound=max((count.wrong_upper_bound for count in counts), default=1.0),
-            limit=min((count.limit for count in counts), default=0.0),
-            serving=any(count.serving for count in counts),
+            wrong_upper_bound=max((count.wrong_upper_bound for count in recalled), default=1.0),
+            limit=min((count.limit for count in recalled), default=0.0),
+            serving=any(count.serving for count in recalled),
         )
 
     # ------------------------------------------------------------------------------------- enrolling, forgetting

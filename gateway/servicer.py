@@ -20,9 +20,10 @@ from gateway.errors import status_of
 from gateway.observe import Observer
 from gateway.path import RequestPath
 from gateway.streams import Streams
-from gateway.tasks import RECOGNIZE, SYNTHESIZE, VOCODE, Task
+from gateway.tasks import EMBED, RECOGNIZE, SYNTHESIZE, VOCODE, Task
 from gateway.tenants import DEFAULT_TENANT, Tenants
 from gateway.wire import messages
+from models.engine import EngineInfo
 
 log = logging.getLogger("refrain.servicer")
 
@@ -49,15 +50,19 @@ class Servicer:
         tenants: Tenants,
         observer: Observer,
         languages: Sequence[str],
+        encoders: Sequence[EngineInfo] = (),
     ) -> None:
+        """`encoders`: models that answer no task themselves, for ListModels."""
         self._path, self._streams, self._admin, self._engines = path, streams, admin, engines
         self._tenants, self._observer, self._languages = tenants, observer, languages
+        self._encoders = encoders
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler[Any, Any], ...]:
         speech = {
             "Recognize": self._unary("recognize", self._whole(RECOGNIZE)),
             "Synthesize": self._unary("synthesize", self._whole(SYNTHESIZE)),
             "Vocode": self._unary("vocode", self._whole(VOCODE)),
+            "EmbedVoice": self._unary("embed", self._whole(EMBED)),
             "StreamingRecognize": self._stream("recognize", self._streams.recognize),
             "StreamingSynthesize": self._stream("synthesize", self._streams.synthesize),
             "StreamingVocode": self._stream("vocode", self._streams.vocode),
@@ -83,7 +88,9 @@ class Servicer:
 
     async def _list_models(self, data: bytes, context: Context) -> bytes:
         self._tenants.of(context)
-        return messages.models_response([engine.info for engine in self._engines])
+        engines = self._engines
+        told = [(engine.info, engines.chain(engine), engines.share(engine)) for engine in engines]
+        return messages.models_response([*told, *((info, (), 1.0) for info in self._encoders)])
 
     def _whole(self, task: Task) -> Unary:
         path = self._path

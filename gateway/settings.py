@@ -153,9 +153,15 @@ class Engines(_Table):
     """The models and the threads they run in."""
 
     models_dir: Place | None = None
-    """Folder of models that stand in for the shipped ones of the same family."""
+    """The registry: folders NAME/VERSION that `refrain models add` fills, and folders of models that stand in for the
+    shipped ones of the same family. "models" in the data folder if absent."""
+    trusted_keys: tuple[Place, ...] = ()
+    """Files with an Ed25519 public key each, in PEM. With any, a model that is not shipped is loaded only if
+    model.toml.sig in its folder is a signature of its model.toml by one of them."""
     providers: tuple[str, ...] = ("auto",)
     """ONNX Runtime execution providers in order of preference, or "auto" for the best that really runs."""
+    strict_providers: bool = False
+    """Refuse to start where the first provider does not run, rather than warn in the log and run on the CPU."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 1
     """Within one model run; 0 for as many as there are cores."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -199,7 +205,9 @@ class Settings(BaseSettings):
     tenants: dict[str, Tenant] = Field(default_factory=dict)
     keys: Keys = Keys()
     voices: dict[str, Voice] = Field(default_factory=dict)
-    """Name in ListVoices to its embedding."""
+    """Name in ListVoices to its embedding; the synthesizer has its own of its voices, which these replace."""
+    voice_threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Cosine from which an embedding is taken for a registered voice; absent for the voice encoder's own."""
     device: Device = Device()
     redis: Redis = Redis()
     engines: Engines = Engines()
@@ -213,6 +221,10 @@ class Settings(BaseSettings):
     def tenant(self, name: str) -> Tenant:
         """The policy of a tenant, listed or not."""
         return self.tenants.get(name, _DEFAULT_TENANT)
+
+    @property
+    def models_dir(self) -> Path:
+        return self.engines.models_dir or self.data_dir / "models"
 
     @property
     def trace_dir(self) -> Path:

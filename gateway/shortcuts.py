@@ -50,6 +50,10 @@ class Shortcuts:
             del known[next(iter(known))]
         known[task, tenant, self._digest(data)] = Shortcut(key, fields)
 
+    def forget(self) -> None:
+        """All of them: other engines serve now, so the keys are others."""
+        self._known.clear()
+
     def _digest(self, data: bytes) -> bytes:
         mac = self._hash.copy()
         mac.update(data)

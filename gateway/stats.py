@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STATUSES: Final = ("STATUS_UNSPECIFIED", "HIT_EXACT", "HIT_FUZZY", "MISS", "COALESCED", "BYPASS")
 """Names of CacheInfo.Status by number."""
 HIT_EXACT, HIT_FUZZY, MISS, COALESCED, BYPASS = range(1, 6)
-TASKS: Final = ("recognize", "synthesize", "vocode")
+TASKS: Final = ("recognize", "synthesize", "vocode", "embed")
 TIERS: Final = ("device", "redis")
 
 
@@ -127,6 +127,8 @@ class Stats:
     audits: AuditCount = field(default_factory=AuditCount)
     uptime_s: float = 0.0
     failed: int = 0
+    near_audits: AuditCount = field(default_factory=AuditCount)
+    """Of voices by embedding and moods by example; `audits` are of recordings recalled."""
 
     @property
     def total(self) -> Tally:
@@ -147,6 +149,7 @@ def as_json(stats: Stats, *, price_per_gpu_hour: float = 0.0) -> dict[str, Any]:
         "outcomes": [{**asdict(row), "status": STATUSES[row.status]} for row in stats.outcomes],
         "tiers": [asdict(tier) for tier in stats.tiers],
         "audits": asdict(stats.audits),
+        "near_audits": asdict(stats.near_audits),
     }
     if price_per_gpu_hour:
         document["price_per_gpu_hour"] = price_per_gpu_hour
@@ -173,6 +176,8 @@ def as_table(stats: Stats, *, price_per_gpu_hour: float = 0.0) -> RenderableType
         parts += ["", _tier_table(stats.tiers)]
     if stats.audits.audited or stats.audits.serving or total.hits_fuzzy:
         parts += ["", audit_line(stats.audits)]
+    if stats.near_audits.audited:
+        parts.append(f"Voices and moods: {audit_line(stats.near_audits)}")
     return Group(*parts)
 
 

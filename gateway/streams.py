@@ -21,7 +21,7 @@ from gateway.path import Call, RequestPath
 from gateway.tasks import RECOGNIZE, SYNTHESIZE, VOCODE
 from gateway.tenants import CallContext
 from gateway.wire.messages import parse
-from models.engine import StreamingRecognizer
+from models.engine import Engine, EngineError, StreamingRecognizer
 from models.utterance import RECOGNIZER_RATE, Samples, Transcript
 from protos.refrain.v1 import speech_pb2 as pb
 
@@ -29,6 +29,10 @@ M = TypeVar("M", bound=Message)
 
 INLINE_BYTES: Final = 64 << 10
 """A larger message is parsed and taken in in a thread."""
+EXAMPLE_BYTES: Final = 12 << 20
+"""Of a config with an example of the mood: a minute of 48 kHz stereo WAV fits."""
+LEAST_EXAMPLE: Final = 1 << 10
+"""A config that is longer holds sound, and is decoded in a thread."""
 SECOND: Final = 2 * RECOGNIZER_RATE
 """Bytes of canonical PCM."""
 LEAST_PIECE: Final = SECOND // 10
@@ -46,9 +50,7 @@ class Streams:
         tenant = path.tenant(context)
         begun = path.now()
         messages = self._messages(requests)
-        first = parse(pb.StreamingSynthesizeRequest, await _first(messages))
-        _expect_config(first.WhichOneof("streaming_request"))
-        config = wire.decode_streaming_synthesize_config(first.streaming_config, self._limits)
+        config = await path.hear_example(tenant, await self._synthesis(await _first(messages, EXAMPLE_BYTES)))
         text = wire.sentences(self._limits)
         async for data in messages:
             message = _parsed(pb.StreamingSynthesizeRequest, data, "input")
@@ -59,6 +61,16 @@ class Streams:
         for sentence in text.finish():
             async for frame in self._speak(config, tenant, sentence, begun):
                 yield frame
+
+    async def _synthesis(self, data: bytes) -> wire.Decoded:
+        """The config of a stream to be spoken, which may carry an example of the mood."""
+
+        def decoded() -> wire.Decoded:
+            first = parse(pb.StreamingSynthesizeRequest, data)
+            _expect_config(first.WhichOneof("streaming_request"))
+            return wire.decode_streaming_synthesize_config(first.streaming_config, self._limits)
+
+        return await self._path.in_thread(decoded) if len(data) > LEAST_EXAMPLE else decoded()
 
     def _speak(self, config: wire.Decoded, tenant: str, sentence: str, begun: float) -> AsyncIterator[bytes]:
         canonical = sentence.encode()
@@ -113,11 +125,13 @@ class Streams:
         self, config: wire.Decoded, tenant: str, sound: _Sound, begun: float
     ) -> AsyncGenerator[bytes, None]:
         """Interim results as they come; the final one from the cache, if it knows the whole, else from the engine."""
-        engine = cast(StreamingRecognizer, self._path.engine(RECOGNIZE, config.model))
+        path = self._path
+        chosen = path.engine(RECOGNIZE, config.model, tenant)
+        engine = cast(StreamingRecognizer, chosen)
         if not hasattr(engine, "stream"):
             raise BadField("streaming_config.interim_results", True, "false: this model has no interim results")
         final: Transcript | None = None
-        ear = _Ear(self._path)
+        ear = _Ear(path)
         try:
             async with aclosing(engine.stream(ear.fed(sound.pieces()))) as transcripts:
                 async for transcript in transcripts:
@@ -129,11 +143,14 @@ class Streams:
                     frame = wire.streaming_recognize_frame(transcript, config.features, config.language, end_s)
                     if frame:
                         yield frame
+        except EngineError:
+            path.engine_failed(chosen)
+            raise
         finally:
             await ear.rest()
         pcm = await sound.whole()
         known = final if 2 * ear.samples == len(pcm) else None  # words are known of nothing but what was heard
-        async with aclosing(self._final(config, tenant, pcm, begun, known, ear.compute_ms)) as frames:
+        async with aclosing(self._final(config, tenant, pcm, begun, known, ear.compute_ms, chosen)) as frames:
             async for frame in frames:
                 yield frame
 
@@ -145,17 +162,18 @@ class Streams:
         begun: float,
         known: Transcript | None = None,
         compute_ms: float = 0.0,
+        engine: Engine | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """One stored answer serves Recognize and StreamingRecognize; here it is told as the latter.
 
-        `known` and `compute_ms`: what the engine has already made of it, and in what time.
+        `known` and `compute_ms`: what `engine` has already made of it, and in what time.
         """
         decoded = wire.completed(config, "recognize", pcm)
 
         def prepared(call: Call) -> None:
             call.known, call.compute_ms = known, compute_ms
 
-        frames = self._path.streamed(RECOGNIZE, tenant, decoded, begun, len(pcm), prepared, wire.to_streaming)
+        frames = self._path.streamed(RECOGNIZE, tenant, decoded, begun, len(pcm), prepared, wire.to_streaming, engine)
         async for frame in frames:
             yield frame
 
@@ -258,9 +276,9 @@ class _Ear:
             await self._slot.aclose()
 
 
-async def _first(messages: AsyncIterator[bytes]) -> bytes:
+async def _first(messages: AsyncIterator[bytes], most: int = INLINE_BYTES) -> bytes:
     async for data in messages:
-        if len(data) > INLINE_BYTES:
+        if len(data) > most:
             raise BadField("streaming_request", data, "streaming_config, which is small, in the first message")
         return data
     raise BadField("streaming_request", "no message", "first a message with streaming_config")

@@ -1,6 +1,6 @@
-"""The three tasks, each a row: how a request is decoded, and how an engine's chunks become the bytes of an answer.
+"""The tasks, each a row: how a request is decoded, and how an engine's chunks become the bytes of an answer.
 
-A fourth task is a row here, an engine and a pair of proto messages.
+Another task is a row here, an engine and a pair of proto messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from gateway import audio, wire
 from gateway.wire import messages
 from models.engine import EngineError
-from models.utterance import Audio, Chunk, Transcript
+from models.utterance import Audio, Chunk, Transcript, VoicePrint
 
 INLINE_BYTES: Final = 256 << 10
 """Parsing, checking and hashing a larger request belongs in a thread, whatever it holds."""
@@ -22,7 +22,7 @@ INLINE_BYTES: Final = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`name` is the word in keys and metrics: recognize, synthesize or vocode."""
+    """`name` is the word in keys and metrics: recognize, synthesize, vocode or embed."""
 
     name: str
     request: Callable[[bytes], Any]
@@ -41,6 +41,13 @@ def _recognized(decoded: wire.Decoded, chunks: list[Chunk]) -> bytes:
         if isinstance(chunk, Transcript) and chunk.final:
             return wire.recognize_frame(chunk, decoded.features, decoded.language, decoded.input_seconds)
     raise EngineError("the recognizer ended without a final transcript")
+
+
+def _embedded(decoded: wire.Decoded, chunks: list[Chunk]) -> bytes:
+    for chunk in chunks:
+        if isinstance(chunk, VoicePrint):
+            return wire.embed_frame(chunk, decoded.features)
+    raise EngineError("the voice encoder ended without an embedding")
 
 
 def _spoken(decoded: wire.Decoded, chunks: list[Chunk]) -> tuple[bytes, audio.Output]:
@@ -86,7 +93,7 @@ SYNTHESIZE = Task(
     name="synthesize",
     request=messages.parse_synthesize,
     decode=wire.decode_synthesize,
-    costly=lambda request: False,
+    costly=lambda request: request.voice.HasField("emotion_audio"),
     whole=lambda decoded, chunks: wire.synthesize_frame(*_spoken(decoded, chunks), decoded.speed),
     frames=AudioFrames,
 )
@@ -98,4 +105,11 @@ VOCODE = Task(
     whole=lambda decoded, chunks: wire.vocode_frame(*_spoken(decoded, chunks)),
     frames=AudioFrames,
 )
-TASKS = (RECOGNIZE, SYNTHESIZE, VOCODE)
+EMBED = Task(
+    name="embed",
+    request=messages.parse_embed,
+    decode=wire.decode_embed,
+    costly=wire.costly_sample,
+    whole=_embedded,
+)
+TASKS = (RECOGNIZE, SYNTHESIZE, VOCODE, EMBED)

@@ -13,11 +13,15 @@ _LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 
 
 class CallContext(Protocol):
-    """The part of grpc.aio.ServicerContext that says who calls."""
+    """The part of grpc.aio.ServicerContext that says who calls, and how long they will wait."""
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
 
     def peer(self) -> str: ...
+
+    def time_remaining(self) -> float | None:
+        """Seconds; None for a call without a deadline."""
+        ...
 
 
 class Tenants:

@@ -7,8 +7,10 @@ from cache_tiers.link import RedisLink
 from cache_tiers.read_through import ReadThrough
 from cache_tiers.redis import RedisTier
 from gateway.admission import Slots
-from gateway.observe import Observer, TierReading
+from gateway.engines import Engines
+from gateway.observe import EngineReading, Observer, TierReading
 from gateway.recall import Recall
+from gateway.reload import Reloader
 
 
 def watch(
@@ -49,3 +51,23 @@ def watch(
     observer.watch("rejected_stores", lambda: {str(why): count for why, count in cache.stats.not_stored.items()})
     observer.watch("bloom_false_negatives", lambda: redis.filter.stats.false_negatives)
     observer.watch_audits(recall.audit_total)
+
+
+def watch_models(observer: Observer, engines: Engines, models: Reloader) -> None:
+    """Plugs in which engines serve now, and how often the registry was read again."""
+
+    def read() -> list[EngineReading]:
+        return [
+            EngineReading(
+                task,
+                engine.info.identity,
+                "+".join(engines.chain(engine)),
+                engines.share(engine),
+                engine.info.name,
+                engine.info.provider,
+            )
+            for task, engine in engines.by_task()
+        ]
+
+    observer.watch_engines(read)
+    observer.watch("model_reloads", lambda: dict(models.results))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -17,14 +18,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from models.bigrams import Bigrams
-from models.ctc import Alphabet, Letter, LogProbs, align, beam_search, greedy, phrase_ends, score, words_of
-from models.engine import EngineError, EngineInfo
+from models.batching import Batcher
+from models.ctc import Alphabet, Judge, Letter, LogProbs, align, beam_search, greedy, phrase_ends, score, words_of
+from models.engine import Busy, EngineError, EngineInfo, TooLate
 from models.hearing import (
     BANDS,
     HOP,
     MARGIN,
     SILENCE,
+    STEP,
     STEP_SECONDS,
     STRIDE,
     WINDOW,
@@ -34,12 +36,16 @@ from models.hearing import (
     power_frames,
 )
 from models.onnx import ModelFileError, OnnxModel
+from models.trigrams import Trigrams
 from models.utterance import RECOGNIZER_RATE, Samples, Transcript, Utterance, Waveform, Word
 
 T = TypeVar("T")
 
 WINDOW_STEPS = 500
 """Steps read in one call of the network (20 s): bounds the memory that a long recording takes."""
+BATCH, BATCH_STEPS, CLASS_STEPS = 8, 200, 8
+"""Recordings read in one call, the steps (8 s) above which one is read alone, and by how much those of a batch may
+differ in length: what a batch saves a recording is some ten steps."""
 LOOK_STEPS = 8
 """New steps (0.32 s) before a stream looks again: each look reads the open steps with all their context anew."""
 
@@ -48,9 +54,11 @@ class Recognizer:
     """A recognizer model folder, ready to hear 16 kHz speech. Calls block and are thread-safe.
 
     Options of the manifest: letters (columns 1 and up), bands, stride, context (feature frames a step depends on, each
-    side). With an option `words_sha256` the folder also holds words.txt.gz (`models.bigrams`), and text is searched
-    for with beam (its width), word_weight and word_bonus; without it the best path is read. Phrases less certain than
-    an option least_confidence say nothing. Raises `models.onnx.ModelFileError` where the folder is not such a model.
+    side), edges ("silence" where the graph takes silence for what surrounds its input, as
+    `models.training.recognizer_edges` makes it). With an option `words_sha256` the folder also holds words.npz
+    (`models.trigrams`), and text is searched for with beam (its width), word_weight and word_bonus; without it the
+    best path is read. Phrases less certain than an option least_confidence say nothing; words begin an option lead (s)
+    before their first letter is spelt. Raises `models.onnx.ModelFileError` where the folder is not such a model.
     """
 
     def __init__(self, folder: Path, providers: Sequence[str] = (), threads: int = 1) -> None:
@@ -61,13 +69,19 @@ class Recognizer:
         self.alphabet = Alphabet(options["letters"])
         self.context = int(options["context"])
         """Feature frames of context on each side: a whole number of steps."""
+        self.silence = 0 if options.get("edges") == "silence" else self.context
+        """Feature frames of silence that the graph must be given around a recording."""
+        self.batch = 1 if isinstance(self.model.session.get_inputs()[0].shape[0], int) else BATCH
+        """Recordings that it reads in one call."""
         self.identity = self.model.identity
         self.provider = self.model.provider
-        self.bigrams = read_words(folder, options["words_sha256"]) if "words_sha256" in options else None
+        self.judge: Judge | None = None
+        if "words_sha256" in options:
+            words = read_words(folder, options["words_sha256"])
+            self.judge = WordJudge(words, float(options["word_weight"]), float(options["word_bonus"]))
         self.beam = int(options.get("beam", 1))
-        self.word_weight = float(options.get("word_weight", 0.0))
         self.least_confidence = float(options.get("least_confidence", 0.0))
-        self.word_bonus = float(options.get("word_bonus", 0.0))
+        self.lead = float(options.get("lead", 0.0))
 
     def log_probs(self, samples: Samples) -> LogProbs:
         """Natural-log probabilities of a 16 kHz wave: float32 [ceil(n / 640), letters + 1], a row each 40 ms."""
@@ -84,14 +98,27 @@ class Recognizer:
 
         Beyond the features lies silence, which is what a recording is taken to be surrounded by.
         """
-        last = min(last, -(-len(heard) // STRIDE))
-        begin, end = first * STRIDE - self.context, last * STRIDE + self.context
+        whole = -(-len(heard) // STRIDE)
+        last = min(last, whole)
+        begin = max(first * STRIDE - self.context, -self.silence)
+        end = min(last * STRIDE + self.context, whole * STRIDE + self.silence)
         piece = heard[max(begin, 0) : min(end, len(heard))]
         before, after = max(-begin, 0), max(end - len(heard), 0)
         piece = np.pad(piece, ((before, after), (0, 0)), constant_values=SILENCE)
         rows = self.model.run({"features": piece[None]})[0][0]
-        margin = self.context // STRIDE
-        return np.asarray(rows[margin : margin + last - first], np.float32)
+        skipped = first - begin // STRIDE
+        return np.asarray(rows[skipped : skipped + last - first], np.float32)
+
+    def log_probs_of(self, recordings: Sequence[Samples]) -> list[LogProbs]:
+        """As `log_probs` of each, in one call of the network; the shorter ones are followed by silence."""
+        heard = [features(samples) for samples in recordings]
+        steps = [-(-len(one) // STRIDE) for one in heard]
+        batch = np.full((len(heard), max(steps) * STRIDE + 2 * self.silence, BANDS), SILENCE, np.float32)
+        for row, one in zip(batch, heard, strict=True):
+            row[self.silence : self.silence + len(one)] = one
+        rows = self.model.run({"features": batch})[0]
+        begin = self.silence // STRIDE
+        return [np.asarray(row[begin : begin + count], np.float32) for row, count in zip(rows, steps, strict=True)]
 
     def transcribe(self, samples: Samples) -> Transcript:
         """The words of a 16 kHz wave of any length, with times; silence and noise give an empty text."""
@@ -101,12 +128,12 @@ class Recognizer:
         """The words of a whole recording's log-probabilities."""
         ends = [*phrase_ends(rows.argmax(axis=1) == 0), len(rows)]
         phrases = [self.phrase(rows[a:b], a) for a, b in zip([0, *ends], ends, strict=False)]
-        return transcript_of(phrases, final=True)
+        return transcript_of(phrases, final=True, lead=self.lead)
 
     def disbelief(self, samples: Samples, text: str) -> float:
         """How much less likely `text` is than the likelier of our own two readings, in nats a second; 0 and up.
 
-        Read letter by letter and as words: what the words' bigrams favour may be the less likely by sound alone.
+        Read letter by letter and as words: what the word counts favour may be the less likely by sound alone.
         """
         rows = self.log_probs(samples)
         best_path = "".join(letter.text for letter in greedy(rows, self.alphabet))
@@ -126,38 +153,55 @@ class Recognizer:
         best_path = greedy(rows, self.alphabet, first_step)
         if _certainty(best_path) < self.least_confidence:
             return []
-        if self.bigrams is None or not best_path:
+        if self.judge is None or not best_path:
             return best_path
-        text = beam_search(rows, self.alphabet, self.beam, word_score=self._word_score)[0][0]
+        text = beam_search(rows, self.alphabet, self.beam, judge=self.judge)[0][0]
         return align(rows, " ".join(text.split()), self.alphabet, first_step)
 
-    def _word_score(self, before: str, word: str) -> float:
-        assert self.bigrams is not None
-        return self.word_weight * self.bigrams.score(before, word) + self.word_bonus
+
+class WordJudge:
+    """`models.ctc.Judge` by word counts: their natural logs times a weight, and a bonus for each word.
+
+    The bonus makes up for what long words lose against short ones; both were chosen by measurement.
+    """
+
+    def __init__(self, words: Trigrams, weight: float, bonus: float) -> None:
+        self._words, self._weight, self._bonus = words, weight, bonus
+
+    def word(self, earlier: str, before: str, word: str) -> float:
+        return self._weight * self._words.score(earlier, before, word) + self._bonus
+
+    def ahead(self, part: str) -> float:
+        return self._weight * self._words.ahead(part) + self._bonus
 
 
-def read_words(folder: Path, digest: str) -> Bigrams:
-    """The folder's words.txt.gz. Raises `ModelFileError` where it is missing or not what the manifest says."""
-    path = folder / "words.txt.gz"
+def read_words(folder: Path, digest: str) -> Trigrams:
+    """The folder's words.npz. Raises `ModelFileError` where it is missing or not what the manifest says."""
+    path = folder / "words.npz"
     if not path.is_file():
         raise ModelFileError(f"{path}: missing; model.toml names it by words_sha256")
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise ModelFileError(f"{path}: sha256 is {found}, but model.toml says {digest}")
-    return Bigrams.load(data)
+    try:
+        return Trigrams.load(data)
+    except ValueError as problem:
+        raise ModelFileError(f"{path}: {problem}") from problem
 
 
-def transcript_of(phrases: Sequence[Sequence[Letter]], *, final: bool) -> Transcript:
-    """Words with times in seconds; phrases hold whole words.
+def transcript_of(phrases: Sequence[Sequence[Letter]], *, final: bool, lead: float = 0.0) -> Transcript:
+    """Words with times in seconds; phrases hold whole words. A word begins `lead` s before its first letter's step,
+    but not before the last word ended: CTC spells a letter when it is sure of it, and that is late.
 
     A word's confidence is the geometric mean of its letters' probabilities, each at its most certain step; the
     transcript's is the same over all letters, and 0 where there are none.
     """
-    words = []
+    words: list[Word] = []
     for word in [word for letters in phrases for word in words_of(letters)]:
         text = "".join(letter.text for letter in word)
-        start, end = word[0].start * STEP_SECONDS, word[-1].end * STEP_SECONDS
+        ended = words[-1].end if words else 0.0
+        start, end = max(word[0].start * STEP_SECONDS - lead, ended), word[-1].end * STEP_SECONDS
         words.append(Word(text, round(start, 3), round(end, 3), _certainty(word)))
     certainty = _certainty([letter for letters in phrases for letter in letters])
     return Transcript(" ".join(word.text for word in words), certainty, tuple(words), final)
@@ -199,14 +243,15 @@ class RecognizerStream:
         self._looked = whole
         self._close(whole - context)
         rest = greedy(np.concatenate([self._pending, self._open_rows()]), self._recognizer.alphabet, self._begin)
-        self._interim = transcript_of([*self._phrases, rest], final=False)
+        self._interim = transcript_of([*self._phrases, rest], final=False, lead=self._recognizer.lead)
         return self._interim
 
     def finish(self) -> Transcript:
         """No more samples: the transcript of the whole, equal to `Recognizer.transcribe` of it."""
         self._take(np.zeros(MARGIN, np.float32))
         self._settle(self._open_rows())
-        return transcript_of([*self._phrases, self._recognizer.phrase(self._pending, self._begin)], final=True)
+        phrases = [*self._phrases, self._recognizer.phrase(self._pending, self._begin)]
+        return transcript_of(phrases, final=True, lead=self._recognizer.lead)
 
     @property
     def _begin(self) -> int:
@@ -248,11 +293,26 @@ class RecognizerStream:
 
 
 class RecognizerEngine:
-    """`models.engine.Engine` for recordings: the waveform of an utterance in, one final transcript out."""
+    """`models.engine.Engine` for recordings: the waveform of an utterance in, one final transcript out.
 
-    def __init__(self, recognizer: Recognizer, executor: Executor) -> None:
+    Recordings that come together go through the network together; each is searched for words by itself, and answered
+    as soon as it has been.
+    """
+
+    def __init__(
+        self, recognizer: Recognizer, executor: Executor, *, runners: int = os.cpu_count() or 1, waiting: int = 1024
+    ) -> None:
+        """`runners`: calls of the network at once; `waiting`: recordings that may wait for one."""
         self._recognizer = recognizer
         self._executor = executor
+        self._batcher = Batcher[Samples, LogProbs](
+            recognizer.log_probs_of,
+            executor,
+            runners=runners,
+            most=recognizer.batch,
+            waiting=waiting,
+            bucket=lambda steps: steps // CLASS_STEPS,
+        )
         manifest = recognizer.model.manifest
         self._info = EngineInfo(
             name=manifest["name"],
@@ -261,6 +321,7 @@ class RecognizerEngine:
             provider=recognizer.provider,
             licence=manifest["licence"],
             sample_rate=RECOGNIZER_RATE,
+            at_once=recognizer.batch,
         )
 
     @property
@@ -268,13 +329,26 @@ class RecognizerEngine:
         return self._info
 
     async def run(self, utterance: Utterance) -> AsyncGenerator[Transcript, None]:
-        """Yields the transcript. Raises `EngineError` for anything but speech at 16 kHz, and when the model fails."""
+        """Yields the transcript. Raises `EngineError` for anything but speech at 16 kHz and when the model fails,
+        `Busy` and `TooLate` as `models.batching.Batcher` does."""
         content = utterance.content
         if not isinstance(content, Waveform):
             raise EngineError(f"a recognizer needs a waveform, not {type(content).__name__}")
         if content.rate != RECOGNIZER_RATE:
             raise EngineError(f"a recognizer needs {RECOGNIZER_RATE} Hz, not {content.rate} Hz")
-        yield await self._call(self._recognizer.transcribe, content.samples)
+        samples = content.samples
+        steps = -(-len(samples) // STEP)
+        if len(samples) < HOP or steps > BATCH_STEPS:
+            yield await self._call(self._recognizer.transcribe, samples)
+            return
+        _check(samples)
+        try:
+            rows = await self._batcher.run(samples, steps)
+        except (Busy, TooLate):
+            raise
+        except Exception as problem:
+            raise EngineError(f"recognition failed: {problem}") from problem
+        yield await self._in_thread(self._recognizer.read, rows)
 
     async def stream(self, chunks: AsyncIterator[Samples]) -> AsyncGenerator[Transcript, None]:
         """Interim transcripts of 16 kHz chunks whenever the text has changed, then the final one."""
@@ -292,9 +366,16 @@ class RecognizerEngine:
         return await self._call(lambda samples: self._recognizer.disbelief(samples, text), waveform.samples)
 
     async def _call(self, work: Callable[[Samples], T], samples: Samples) -> T:
-        if not np.isfinite(samples).all():
-            raise EngineError("the recording holds samples that are not numbers")
+        _check(samples)
+        return await self._in_thread(work, samples)
+
+    async def _in_thread(self, work: Callable[[Samples], T], of: Samples) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, samples)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, of)
         except Exception as problem:
             raise EngineError(f"recognition failed: {problem}") from problem
+
+
+def _check(samples: Samples) -> None:
+    if not np.isfinite(samples).all():
+        raise EngineError("the recording holds samples that are not numbers")

@@ -8,28 +8,36 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.metadata
+import io
 import math
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
 
 from models import numerals, pronounce, text
-from models.engine import EngineError, EngineInfo
+from models.engine import ERRAND, EngineError, EngineInfo, Errand
 from models.mel import LOG_FLOOR
-from models.onnx import ModelFileError, OnnxModel
+from models.onnx import ModelFileError, OnnxModel, session_of
 from models.pronounce import PAUSE, Pronouncer
 from models.text import Clause, clauses, pronounced
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, Audio, Chunk, Samples, Text, Utterance
+from models.vocoder import EARLY_FRAMES, GROWTH, Vocoder
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise when this file makes other samples from the same models: it is part of the identity."""
 EMBEDDED: Final = Path(__file__).parent / "embedded" / "acoustic"
 SLOWEST, FASTEST = 0.5, 2.0
+VOICE_SIZE, MOOD_SIZE = 256, 5
+"""Numbers in a voice's embedding and in a mood's vector."""
 LEAD_IN, LEAD_OUT = 3, 6
 """Frames kept of the silence that the model draws before and after a clause (35 and 70 ms)."""
+CUT: Final = Path(__file__).parent / "cut.onnx"
+"""Made by `models.training.cut`."""
 PAUSES: Final = {",": 0.11, ".": 0.30, "?": 0.32, "!": 0.28}
 """Seconds of silence between a clause and the next, at speed 1, beside LEAD_IN and LEAD_OUT."""
 
@@ -37,10 +45,16 @@ PAUSES: Final = {",": 0.11, ".": 0.30, "?": 0.32, "!": 0.28}
 class AcousticModel:
     """Text to the shared mel. Thread-safe; every call blocks.
 
-    `folder` holds the graph symbols int64 [1, N], voice int64 [1], mood int64 [1], speed float32 [1] -> mel float32
-    [1, 80, T], frames int64 [1, N], and names its voices, emotions and phones in the options; `g2p_folder` holds what
-    `models.pronounce.Pronouncer` reads.
+    `folder` holds the graph symbols int64 [1, N], voice float32 [1, 256], emotion float32 [1, 5], speed float32 [1] ->
+    mel float32 [1, 80, T], frames int64 [1, N]; voices.npz, a float32 [256] by each voice's name; and names its voices,
+    emotions and phones in the options, with `moods`, the emotions' vectors, and `voices_sha256`. `g2p_folder` holds
+    what `models.pronounce.Pronouncer` reads.
     """
+
+    voices: tuple[str, ...]
+    emotions: tuple[str, ...]
+    embeddings: Mapping[str, Samples]
+    """Voice to the float32 [256] of unit norm that the graph knows it by: its mean by the shipped speaker encoder."""
 
     def __init__(
         self,
@@ -54,12 +68,22 @@ class AcousticModel:
         self._model = OnnxModel(folder, providers=providers, threads=threads)
         # Letters to phones is a matter of microseconds, and too small to gain from a GPU.
         self._pronouncer = Pronouncer(g2p_folder)
+        options = self._model.options
         try:
-            self.voices = tuple(map(str, self._model.options["voices"]))
-            self.emotions = tuple(map(str, self._model.options["emotions"]))
-            phones = [str(phone) for phone in self._model.options["phones"]]
+            self.voices = tuple(map(str, options["voices"]))
+            self.emotions = tuple(map(str, options["emotions"]))
+            self._moods = np.array(options["moods"], np.float32)
+            phones = [str(phone) for phone in options["phones"]]
+            self.embeddings = read_voices(folder / "voices.npz", str(options["voices_sha256"]), self.voices)
         except KeyError as missing:
             raise ModelFileError(f"{folder / 'model.toml'}: option {missing} is missing") from missing
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"{folder / 'model.toml'}: option moods: {error}") from error
+        if self._moods.shape != (len(self.emotions), MOOD_SIZE) or not np.isfinite(self._moods).all():
+            raise ModelFileError(
+                f"{folder / 'model.toml'}: option moods has shape {list(self._moods.shape)} or numbers that are not "
+                f"finite; wanted are {MOOD_SIZE} numbers for each of {', '.join(self.emotions)}"
+            )
         if missing_phones := set(pronounce.PHONES) - set(phones):
             raise ModelFileError(f"{folder / 'model.toml'}: option phones lacks {', '.join(sorted(missing_phones))}")
         self._ids = {phone: n for n, phone in enumerate(phones)}
@@ -67,6 +91,9 @@ class AcousticModel:
         self.name = str(self._model.manifest["name"])
         self.licence = str(self._model.manifest["licence"])
         self.provider = self._model.provider
+        self.device = self._model.device
+        """Where it makes its mels; "cpu" is the host."""
+        self._cut = session_of(CUT, CUT.read_bytes(), providers, threads)
         self.identity = digest_of(self._model.identity, self._pronouncer.identity, *_front_end())
 
     def check(self, voice: str, emotion: str, speed: float) -> None:
@@ -80,21 +107,33 @@ class AcousticModel:
 
     def clause_mel(self, clause: Clause, voice: str = "", emotion: str = "", speed: float = 1.0) -> Samples:
         """Mel of one clause with little silence around it: float32 [80, T]. Raises `ValueError` as `check` does."""
+        mel, frames = self._model.run(self._feeds(clause, voice, emotion, speed))
+        before, after = int(frames[0, 0]), int(frames[0, -1])
+        return np.ascontiguousarray(mel[0, :, max(0, before - LEAD_IN) : mel.shape[2] - max(0, after - LEAD_OUT)])
+
+    def clause_on_device(self, clause: Clause, voice: str = "", emotion: str = "", speed: float = 1.0) -> ort.OrtValue:
+        """As `clause_mel`, but float32 [1, 80, T] and still where this model runs."""
+        mel, frames = self._model.on_device(self._feeds(clause, voice, emotion, speed))
+        binding = self._cut.io_binding()
+        binding.bind_ortvalue_input("mel", mel)
+        binding.bind_ortvalue_input("frames", frames)
+        binding.bind_cpu_input("leads", _LEADS)
+        binding.bind_output("cut", self.device)
+        self._cut.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
+
+    def _feeds(self, clause: Clause, voice: str, emotion: str, speed: float) -> dict[str, npt.NDArray[Any]]:
         self.check(voice, emotion, speed)
         symbols = [self._ids[PAUSE]]
         for word in pronounced(clause, self._pronouncer):
             symbols += [self._ids[phone] + (self._phones if n == 0 else 0) for n, phone in enumerate(word)]
         symbols.append(self._ids[PAUSE])
-        mel, frames = self._model.run(
-            {
-                "symbols": np.array([symbols], np.int64),
-                "voice": np.array([self.voices.index(voice) if voice else 0], np.int64),
-                "mood": np.array([self.emotions.index(emotion) if emotion else 0], np.int64),
-                "speed": np.array([speed], np.float32),
-            }
-        )
-        before, after = int(frames[0, 0]), int(frames[0, -1])
-        return np.ascontiguousarray(mel[0, :, max(0, before - LEAD_IN) : mel.shape[2] - max(0, after - LEAD_OUT)])
+        return {
+            "symbols": np.array([symbols], np.int64),
+            "voice": self.embeddings[voice or self.voices[0]][None],
+            "emotion": self._moods[[self.emotions.index(emotion) if emotion else 0]],
+            "speed": np.array([speed], np.float32),
+        }
 
     def plan(self, said: str, voice: str = "", emotion: str = "", speed: float = 1.0) -> list[tuple[Clause, float]]:
         """The clauses, and the seconds of silence that follow each (0 after the last).
@@ -122,6 +161,25 @@ class AcousticModel:
         return np.concatenate(parts, axis=1)
 
 
+def read_voices(path: Path, sha256: str, names: Sequence[str]) -> dict[str, Samples]:
+    """The embeddings of a voices.npz, float32 [256] of unit norm by name. Raises `ModelFileError`."""
+    if not path.is_file():
+        raise ModelFileError(f"{path}: missing; it holds the embeddings of {', '.join(names)}")
+    data = path.read_bytes()
+    if (digest := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ModelFileError(f"{path}: sha256 is {digest}, but option voices_sha256 says {sha256}")
+    with np.load(io.BytesIO(data)) as file:
+        found: dict[str, Samples] = {name: file[name] for name in names if name in file}
+    for name in names:
+        vector = found.get(name)
+        if vector is None or vector.shape != (VOICE_SIZE,) or vector.dtype != np.float32:
+            raise ModelFileError(f"{path}: voice {name} must be there as float32 [{VOICE_SIZE}]")
+        if not abs(float(np.linalg.norm(vector)) - 1.0) < 1e-3:
+            raise ModelFileError(f"{path}: voice {name} is not of unit norm")
+        vector.flags.writeable = False
+    return found
+
+
 def digest_of(*parts: str | bytes) -> str:
     """Hex SHA-256 over length-prefixed parts."""
     digest = hashlib.sha256()
@@ -139,6 +197,9 @@ def _front_end() -> Iterator[str | bytes]:
     yield importlib.metadata.version("num2words")
 
 
+_LEADS: Final = np.array([LEAD_IN, LEAD_OUT], np.int64)
+
+
 class WaveMaker(Protocol):
     """What the synthesizer needs of a vocoder."""
 
@@ -151,12 +212,17 @@ class WaveMaker(Protocol):
 
 
 class SynthesizerEngine:
-    """`models.engine.Engine` for texts: one `Audio` a clause, its pause included, made in `executor` when asked for."""
+    """`models.engine.Engine` for texts: one `Audio` a clause, its pause included, made in `executor` when asked for.
+
+    A caller who hears them as they come gets the first clause in pieces, a small one first.
+    """
 
     def __init__(self, acoustic: AcousticModel, vocoder: WaveMaker, executor: Executor, *, name: str = "") -> None:
         self._acoustic = acoustic
         self._vocoder = vocoder
         self._executor = executor
+        self._chained = vocoder if isinstance(vocoder, Vocoder) and vocoder.device == acoustic.device else None
+        """The vocoder, where it takes mels as the acoustic model leaves them."""
         self.info = EngineInfo(
             name=name or acoustic.name,
             family="synthesizer",
@@ -166,6 +232,7 @@ class SynthesizerEngine:
             voices=acoustic.voices,
             emotions=acoustic.emotions,
             sample_rate=MEL_RATE,
+            voice_embeddings={name: tuple(map(float, vector)) for name, vector in acoustic.embeddings.items()},
         )
 
     async def run(self, utterance: Utterance) -> AsyncGenerator[Chunk, None]:
@@ -186,17 +253,37 @@ class SynthesizerEngine:
             raise
         except Exception as error:
             raise EngineError(f"synthesizer {self.info.name}: {error}") from error
-        for clause, pause in plan:
-            try:
-                audio = await loop.run_in_executor(self._executor, self._speak, clause, pause, voice, emotion, speed)
-            except Exception as error:
-                raise EngineError(f"synthesizer {self.info.name}: {error}") from error
-            yield audio
+        early = (ERRAND.get(None) or Errand()).early and self._chained is not None and self._acoustic.device == "cpu"
+        try:
+            if early:
+                pieces = self._pieces(*plan.pop(0), voice, emotion, speed)
+                while (piece := await loop.run_in_executor(self._executor, next, pieces, None)) is not None:
+                    yield piece
+            for clause, pause in plan:
+                yield await loop.run_in_executor(self._executor, self._speak, clause, pause, voice, emotion, speed)
+        except Exception as error:
+            raise EngineError(f"synthesizer {self.info.name}: {error}") from error
+
+    def _pieces(self, clause: Clause, pause: float, voice: str, emotion: str, speed: float) -> Iterator[Audio]:
+        """What `_speak` makes, piece by piece. Blocks."""
+        assert self._chained is not None
+        mel = self._acoustic.clause_mel(clause, voice, emotion, speed)
+        for wave in self._chained.stream([mel], EARLY_FRAMES, GROWTH):
+            yield _sound(wave, 0.0)
+        if pause:
+            yield _sound(np.zeros(0, np.float32), pause)
 
     def _speak(self, clause: Clause, pause: float, voice: str, emotion: str, speed: float) -> Audio:
         """One clause's samples, and its pause. Blocks."""
-        wave = self._vocoder.wave(self._acoustic.clause_mel(clause, voice, emotion, speed))
-        if not np.isfinite(wave).all():
-            raise EngineError("the vocoder gave samples that are not finite")
-        silence = np.zeros(round(pause * MEL_RATE), np.float32)
-        return Audio(np.concatenate([np.clip(wave, -1.0, 1.0), silence]))
+        if self._chained is not None:
+            wave = self._chained.wave_of(self._acoustic.clause_on_device(clause, voice, emotion, speed))
+        else:
+            wave = self._vocoder.wave(self._acoustic.clause_mel(clause, voice, emotion, speed))
+        return _sound(wave, pause)
+
+
+def _sound(wave: Samples, pause: float) -> Audio:
+    """A wave and the seconds of silence behind it. Raises `EngineError`."""
+    if not np.isfinite(wave).all():
+        raise EngineError("the vocoder gave samples that are not finite")
+    return Audio(np.concatenate([np.clip(wave, -1.0, 1.0), np.zeros(round(pause * MEL_RATE), np.float32)]))

@@ -98,5 +98,15 @@ class Audio:
     rate: int = MEL_RATE
 
 
-Chunk = Audio | Transcript
+@dataclass(frozen=True, slots=True)
+class VoicePrint:
+    """Whose voice was heard. `embedding`: float32 [256] of length 1."""
+
+    embedding: Samples
+    nearest: str = ""
+    """Registered voice that is near enough to stand for this one; empty for none."""
+    cosine: float = 0.0
+
+
+Chunk = Audio | Transcript | VoicePrint
 """One step of an engine's answer; an answer is all its chunks in order."""

@@ -13,14 +13,23 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 
-from models.engine import EngineError, EngineInfo
+from models.engine import ERRAND, EngineError, EngineInfo, Errand
 from models.onnx import OnnxModel
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, Audio, Mel, Samples, Utterance
 
 EMBEDDED = Path(__file__).parent / "embedded" / "vocoder"
 CHUNK_FRAMES = 43
 """Frames of a streamed chunk: 0.50 s."""
+EARLY_FRAMES, GROWTH = 36, 8
+"""Where the first sound is waited for: a chunk of 0.42 s, then each so many times the last. Each is computed with its
+context anew, 0.65 s, so few are cheaper; and while one is heard, the next is made many times as fast."""
+SHORTEST_RUN = 64
+"""Frames. In shorter runs onnxruntime adds up in another order, and the wave differs from the whole's by more than
+1e-4, so a short last chunk is given more of what came before it than it depends on."""
+MOST_FRAMES = 1024
+"""No chunk is longer (12 s), which bounds the memory that a run takes and how soon it can be broken off."""
 
 
 class Vocoder:
@@ -28,16 +37,18 @@ class Vocoder:
 
     def __init__(self, folder: Path = EMBEDDED, *, providers: Sequence[str] = (), threads: int = 1) -> None:
         """Raises `models.onnx.ModelFileError` when the folder is not a sound model folder."""
-        self._model = OnnxModel(folder, providers=providers, threads=threads)
-        self._context = int(self._model.options["context"])
-        self.identity = self._model.identity
-        self.provider = self._model.provider
+        self.model = OnnxModel(folder, providers=providers, threads=threads)
+        self._context = int(self.model.options["context"])
+        self.identity = self.model.identity
+        self.provider = self.model.provider
+        self.device = self.model.device
+        """Where it makes its waves; "cpu" is the host."""
         self.info = EngineInfo(
-            name=str(self._model.manifest["name"]),
-            family=str(self._model.manifest["family"]),
+            name=str(self.model.manifest["name"]),
+            family=str(self.model.manifest["family"]),
             identity=self.identity,
             provider=self.provider,
-            licence=str(self._model.manifest["licence"]),
+            licence=str(self.model.manifest["licence"]),
             sample_rate=MEL_RATE,
         )
 
@@ -51,11 +62,19 @@ class Vocoder:
             return np.zeros(0, np.float32)
         return self._run(mel, 0.0, 0, 0)[0]
 
-    def stream(self, mels: Iterable[Samples], chunk_frames: int = CHUNK_FRAMES) -> Iterator[Samples]:
+    def wave_of(self, mel: ort.OrtValue) -> Samples:
+        """As `wave`, of a mel float32 [1, 80, T] that lies where this model runs; only the wave comes to the host."""
+        zero = np.zeros(1, np.int64)
+        feeds = {"mel": mel, "phase": np.zeros(1, np.float64), "anchor": zero, "position": zero}
+        wave: Samples = self.model.on_device(feeds, to_host=("wave",))[0].numpy()[0]
+        return np.clip(wave, -1.0, 1.0, out=wave)
+
+    def stream(self, mels: Iterable[Samples], chunk_frames: int = CHUNK_FRAMES, growth: int = 1) -> Iterator[Samples]:
         """Waves of an utterance whose mel arrives in pieces float32 [80, t]; together they are `wave` of the whole.
 
-        Each wave but the last is of `chunk_frames` frames, and comes when the frames after it that can change it
-        (`context`, 0.33 s in the shipped model) are there. Raises `ValueError` as `wave` does.
+        The first is of `chunk_frames` frames, each but the last `growth` times the one before, MOST_FRAMES at most.
+        It comes when the frames after it that can change it (`context`, 0.33 s in the shipped model) are there. Raises
+        `ValueError` as `wave` does.
         """
         held = np.zeros((MEL_BANDS, 0), np.float32)
         dropped = 0
@@ -76,20 +95,23 @@ class Vocoder:
             # Unless the mel has ended, at least a chunk and its context are held by now, so a chunk leaves some over.
             # The last chunk may be longer by the context, rather than be followed by a crumb.
             take = fresh if ended and fresh <= chunk_frames + self._context else chunk_frames
-            anchor = done - dropped
-            wave, phases = self._run(held[:, : anchor + take + self._context], phase, anchor, dropped)
+            end = min(done - dropped + take + self._context, held.shape[1])
+            begin = max(min(done - dropped - self._context, end - SHORTEST_RUN), 0)
+            anchor = done - dropped - begin
+            wave, phases = self._run(held[:, begin:end], phase, anchor, dropped + begin)
             yield wave[anchor * MEL_HOP : (anchor + take) * MEL_HOP]
             done += take
             if take == fresh:
                 return
             phase = float(phases[anchor + take])
-            kept = max(done - self._context, dropped)
+            kept = max(done - max(self._context, SHORTEST_RUN), dropped)
             held = held[:, kept - dropped :]
             dropped = kept
+            chunk_frames = min(chunk_frames * growth, max(MOST_FRAMES, chunk_frames))
 
     def _run(self, mel: Samples, phase: float, anchor: int, position: int) -> tuple[Samples, npt.NDArray[np.float64]]:
         """One call of the graph, as `models.training.vocoder_export.Graph` describes it: wave [T * 256], phases [T]."""
-        wave, phases = self._model.run(
+        wave, phases = self.model.run(
             {
                 "mel": np.ascontiguousarray(mel[None]),
                 "phase": np.array([phase], np.float64),
@@ -110,7 +132,8 @@ def checked(mel: Samples) -> Samples:
 
 
 class VocoderEngine:
-    """`models.engine.Engine` for mels: chunks of half a second, each made in `executor` when it is asked for."""
+    """`models.engine.Engine` for mels: chunks, each made in `executor` when it is asked for. A caller who hears them as
+    they come gets a small one first."""
 
     def __init__(self, vocoder: Vocoder, executor: Executor) -> None:
         self._vocoder = vocoder
@@ -124,7 +147,8 @@ class VocoderEngine:
         """Yields `Audio`. Raises `EngineError` for other contents, for a wrong mel, and when the graph fails."""
         if not isinstance(utterance.content, Mel):
             raise EngineError(f"content: is {type(utterance.content).__name__}, but a vocoder takes a Mel")
-        waves = self._vocoder.stream([utterance.content.frames])
+        first = EARLY_FRAMES if (ERRAND.get(None) or Errand()).early else MOST_FRAMES
+        waves = self._vocoder.stream([utterance.content.frames], first, GROWTH)
         loop = asyncio.get_running_loop()
         while True:
             try:

@@ -101,11 +101,16 @@ def test_streams_give_the_sound_of_whole_calls(client: RefrainClient) -> None:
     whole = b"".join(
         client.synthesize(text, encoding="LINEAR16").audio for text in ("One moment, please.", "Thank you.")
     )
-    assert b"".join(piece.audio for piece in pieces) == whole
+    assert_same_sound(b"".join(piece.audio for piece in pieces), whole)
     assert sum(piece.info is not None for piece in pieces) == 2
     mel = log_mel(client.synthesize(PHRASE).samples())
     streamed = b"".join(piece.audio for piece in client.stream_vocode([mel[:, :50], mel[:, 50:]]))
-    assert streamed == client.vocode(mel, encoding="LINEAR16").audio
+    assert_same_sound(streamed, client.vocode(mel, encoding="LINEAR16").audio)
+
+
+def assert_same_sound(one: bytes, other: bytes) -> None:
+    """Equal up to 1e-4 of full scale: who listens gets it made in other pieces."""
+    np.testing.assert_allclose(np.frombuffer(one, "<i2") / 32_767, np.frombuffer(other, "<i2") / 32_767, atol=1e-4)
 
 
 def test_interim_transcripts_end_in_the_final_one(client: RefrainClient) -> None:
@@ -139,6 +144,34 @@ def test_the_command_line_says_hears_vocodes_and_counts(gateway: Gateway, tmp_pa
     assert wrong.returncode == 1
     assert "nobody" in wrong.stderr
     assert "slt" in wrong.stderr
+
+
+def test_a_voice_is_embedded_and_speaks_by_its_embedding(client: RefrainClient) -> None:
+    names = [voice.name for voice in client.list_voices()]
+    own = {name: client.embed_voice(client.synthesize(PHRASE, name).audio) for name in names}
+    known = 0
+    for name, heard in own.items():
+        assert np.linalg.norm(heard.values) == pytest.approx(1.0, abs=1e-5)
+        again = client.embed_voice(client.synthesize("I have set an alarm for six fifteen.", name).audio).values
+        known += max(names, key=lambda other: float(again @ own[other].values)) == name
+        if heard.nearest:
+            spoken = client.synthesize(PHRASE, heard.values, fuzzy=True)
+            assert spoken.info is not None
+            assert spoken.info.status == "HIT_FUZZY"
+            assert spoken.audio == client.synthesize(PHRASE, heard.nearest).audio
+        else:
+            with pytest.raises(RefrainCallError, match="no registered voice is near it"):
+                client.synthesize(PHRASE, heard.values, fuzzy=True)
+    assert known >= 0.75 * len(names), "voices are known again by what else they say"
+
+
+def test_a_mood_is_heard_in_an_example(client: RefrainClient) -> None:
+    voice = client.list_voices()[0]
+    example = client.synthesize(PHRASE, voice.name, "angry").audio
+    spoken = client.synthesize("Thank you.", voice.name, emotion_audio=example, fuzzy=True)
+    assert spoken.audio in {client.synthesize("Thank you.", voice.name, mood).audio for mood in voice.emotions}
+    with pytest.raises(RefrainCallError, match="match FUZZY"):
+        client.synthesize("Thank you.", voice.name, emotion_audio=example)
 
 
 def test_metrics_add_up_to_the_gateways_own_counts(gateway: Gateway, client: RefrainClient) -> None:

@@ -6,7 +6,7 @@ mel or text to speak is small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -38,8 +38,11 @@ _MEL_BYTES: Final = MEL_FRAMES * MEL_FRAME_BYTES + SMALL_BYTES
 _SIZES: Final[dict[type[Message], Size]] = {
     pb.RecognizeRequest: Size("config", None, pb.RecognizeRequest.CONTENT_FIELD_NUMBER),
     pb.StreamingRecognizeRequest: Size("streaming_config", None, pb.StreamingRecognizeRequest.AUDIO_FIELD_NUMBER),
-    pb.SynthesizeRequest: Size("input.text"),
-    pb.StreamingSynthesizeRequest: Size("input.text"),
+    pb.SynthesizeRequest: Size("input.text", None, pb.SynthesizeRequest.VOICE_FIELD_NUMBER),
+    pb.StreamingSynthesizeRequest: Size(
+        "input.text", None, pb.StreamingSynthesizeRequest.STREAMING_CONFIG_FIELD_NUMBER
+    ),
+    pb.EmbedVoiceRequest: Size("request", None, pb.EmbedVoiceRequest.RECORDING_FIELD_NUMBER),
     pb.VocodeRequest: Size("mel", _MEL_BYTES, pb.VocodeRequest.MEL_FIELD_NUMBER),
     pb.StreamingVocodeRequest: Size("mel", _MEL_BYTES, pb.StreamingVocodeRequest.MEL_FIELD_NUMBER),
     cache_pb2.WarmRequest: Size("requests", 8 << 20, cache_pb2.WarmRequest.REQUESTS_FIELD_NUMBER),
@@ -114,6 +117,10 @@ def parse_vocode(data: bytes) -> pb.VocodeRequest:
     return parse(pb.VocodeRequest, data)
 
 
+def parse_embed(data: bytes) -> pb.EmbedVoiceRequest:
+    return parse(pb.EmbedVoiceRequest, data)
+
+
 def transcript_of(frame: bytes) -> str:
     """The words of a stored RecognizeResponse."""
     results = pb.RecognizeResponse.FromString(frame).results
@@ -130,8 +137,12 @@ def voices_response(engines: Sequence[EngineInfo], language: str, languages: Seq
     response = pb.ListVoicesResponse()
     wanted = language.casefold()
     if not wanted or any(f"{known.casefold()}-".startswith(f"{wanted}-") for known in languages):
+        told: set[str] = set()
         for info in engines:
             for voice in info.voices:
+                if voice in told:  # by another version of the same model
+                    continue
+                told.add(voice)
                 response.voices.add(
                     name=voice,
                     language_codes=languages,
@@ -141,10 +152,10 @@ def voices_response(engines: Sequence[EngineInfo], language: str, languages: Seq
     return response.SerializeToString()
 
 
-def models_response(engines: Sequence[EngineInfo]) -> bytes:
-    """A serialised ListModelsResponse."""
+def models_response(engines: Iterable[tuple[EngineInfo, Sequence[str], float]]) -> bytes:
+    """A serialised ListModelsResponse, of infos, their versions, and their shares of the requests."""
     response = pb.ListModelsResponse()
-    for info in engines:
+    for info, versions, share in engines:
         response.models.add(
             name=info.name,
             family=info.family,
@@ -154,5 +165,7 @@ def models_response(engines: Sequence[EngineInfo]) -> bytes:
             voices=info.voices,
             emotions=info.emotions,
             sample_rate_hertz=info.sample_rate,
+            versions=versions,
+            share=share,
         )
     return response.SerializeToString()

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from gateway import audio
 from gateway.audio import HEADERLESS, Decoding, Encoding, Output
 from gateway.containers import HIGHEST_RATE, LOWEST_RATE, OPUS_RATES
-from gateway.errors import BadField, listed
+from gateway.errors import BadField, NotServed, listed
 from gateway.text import SPEAKABLE, canonical_text, speakable
 from gateway.wire.values import CONFIDENCE, DEFAULT_CONTROL, OFFSETS, Control, Decoded, Limits, Match, Mode
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, RECOGNIZER_RATE, Mel, Text, Waveform
@@ -28,6 +28,9 @@ MEL_TOLERANCE: Final = 0.01
 """What a float16 detour may add at the ends of the range."""
 MEL_FRAME_BYTES: Final = 4 * MEL_BANDS
 MEL_FRAMES: Final = int(audio.LONGEST_S * MEL_RATE / MEL_HOP)
+SAMPLE_SHORTEST_S: Final = 0.5
+SAMPLE_LONGEST_S: Final = 60.0
+"""A voice or a mood is known long before; encoding takes memory by the second."""
 TTL_SECONDS: Final = 366 * 86_400
 ID_BYTES: Final = 128
 
@@ -49,12 +52,12 @@ def decode_synthesize(request: pb.SynthesizeRequest, limits: Limits) -> Decoded:
     text = canonical_text(request.input.text, "input.text", limits.text_bytes)
     if not speakable(text):
         raise BadField("input.text", text, SPEAKABLE, "holds nothing this voice can speak")
-    voice, emotion, language = _voice(request.voice, limits, "voice")
+    voice, emotion, language, example = _voice(request.voice, limits, "voice")
     output = _output(request.audio_config, "audio_config")
     speed = _speed(request.audio_config.speaking_rate, "audio_config.speaking_rate")
     model = _model(request.model, "synthesize", limits, "model")
     control = _control(request.cache_control, "cache_control") if request.HasField("cache_control") else DEFAULT_CONTROL
-    return Decoded(text.encode(), voice, emotion, speed, language, model, output, 0, control, 0.0)
+    return Decoded(text.encode(), voice, emotion, speed, language, model, output, 0, control, 0.0, example)
 
 
 def decode_vocode(request: pb.VocodeRequest, limits: Limits) -> Decoded:
@@ -68,6 +71,20 @@ def decode_vocode(request: pb.VocodeRequest, limits: Limits) -> Decoded:
     return Decoded(mel, None, "", 1.0, "", model, output, 0, control, seconds)
 
 
+def decode_embed(request: pb.EmbedVoiceRequest, limits: Limits) -> Decoded:
+    """Raises `BadField`, and `NotServed` where there is no voice encoder. Takes as long as decoding takes."""
+    if not limits.models.get("embed"):
+        raise NotServed("this gateway runs no voice encoder")
+    dimensions = request.dimensions or EMBEDDING_LENGTHS[-1]
+    if dimensions not in EMBEDDING_LENGTHS:
+        raise BadField("dimensions", dimensions, f"{', '.join(map(str, EMBEDDING_LENGTHS))}, or 0 for 256")
+    model = _model(request.model, "embed", limits, "model")
+    control = _control(request.cache_control, "cache_control") if request.HasField("cache_control") else DEFAULT_CONTROL
+    pcm = _sample(request.recording, "recording")
+    seconds = len(pcm) / (2 * RECOGNIZER_RATE)
+    return Decoded(pcm, None, "", 1.0, "", model, None, dimensions, control, seconds)
+
+
 def decode_streaming_recognize_config(config: pb.StreamingRecognitionConfig, limits: Limits) -> Decoded:
     """`config` without its sound, which `streams.audio_collector` gathers. Raises `BadField`."""
     model, language, features = _recognition(config.config, limits, "streaming_config.config")
@@ -78,12 +95,12 @@ def decode_streaming_recognize_config(config: pb.StreamingRecognitionConfig, lim
 
 def decode_streaming_synthesize_config(config: pb.StreamingSynthesizeConfig, limits: Limits) -> Decoded:
     """`config` without its text, which `streams.sentences` gathers. Raises `BadField`."""
-    voice, emotion, language = _voice(config.voice, limits, "streaming_config.voice")
+    voice, emotion, language, example = _voice(config.voice, limits, "streaming_config.voice")
     output = _headerless(_output(config.audio_config, "streaming_config.audio_config"))
     speed = _speed(config.audio_config.speaking_rate, "streaming_config.audio_config.speaking_rate")
     model = _model(config.model, "synthesize", limits, "streaming_config.model")
     control = _control(config.cache_control, "streaming_config.cache_control")
-    return Decoded(b"", voice, emotion, speed, language, model, output, 0, control, 0.0)
+    return Decoded(b"", voice, emotion, speed, language, model, output, 0, control, 0.0, example)
 
 
 def decode_streaming_vocode_config(config: pb.StreamingVocodeConfig, limits: Limits) -> Decoded:
@@ -103,9 +120,18 @@ def costly(request: pb.RecognizeRequest) -> bool:
         return False
 
 
+def costly_sample(request: pb.EmbedVoiceRequest) -> bool:
+    """`costly`, of a request to embed."""
+    try:
+        sample = request.recording
+        return audio.costly(decoding_of(sample, "recording.content", "recording"), sample.content)
+    except BadField:
+        return False
+
+
 def utterance_content(task: str, canonical: bytes) -> Waveform | Text | Mel:
     """What an engine takes, from what was hashed: made on a miss only."""
-    if task == "recognize":
+    if task in ("recognize", "embed"):
         return audio.waveform(canonical)
     if task == "synthesize":
         return Text(canonical.decode())
@@ -127,7 +153,7 @@ def _recognition(config: pb.RecognitionConfig, limits: Limits, at: str) -> tuple
     return _model(config.model, "recognize", limits, f"{at}.model"), language, bits
 
 
-def decoding_of(config: pb.RecognitionConfig, content_field: str, at: str) -> Decoding:
+def decoding_of(config: pb.RecognitionConfig | pb.VoiceSample, content_field: str, at: str) -> Decoding:
     """How `config` says the sound is encoded. Raises `BadField`."""
     if not config.HasField("explicit_decoding_config"):
         return Decoding(None, 0, 0, content_field, f"{at}.explicit_decoding_config")
@@ -144,7 +170,20 @@ def decoding_of(config: pb.RecognitionConfig, content_field: str, at: str) -> De
     return Decoding(encoding, rate, channels, content_field, at)
 
 
-def _voice(params: pb.VoiceSelectionParams, limits: Limits, at: str) -> tuple[str | tuple[float, ...] | None, str, str]:
+def _sample(sample: pb.VoiceSample, at: str) -> bytes:
+    """Canonical PCM of a sample of speech, 0.5 s to 60 s of it."""
+    pcm = audio.canonical_pcm(sample.content, decoding_of(sample, f"{at}.content", at))
+    seconds = len(pcm) / (2 * RECOGNIZER_RATE)
+    if not SAMPLE_SHORTEST_S <= seconds <= SAMPLE_LONGEST_S:
+        allowed = f"{SAMPLE_SHORTEST_S:g} s to {SAMPLE_LONGEST_S:g} s of speech"
+        raise BadField(f"{at}.content", sample.content, allowed, f"{seconds:.6g} s")
+    return pcm
+
+
+def _voice(
+    params: pb.VoiceSelectionParams, limits: Limits, at: str
+) -> tuple[str | tuple[float, ...] | None, str, str, bytes]:
+    """Voice, mood, language, and canonical PCM of the mood's example, where that is to say which mood."""
     name = params.name
     voice: str | tuple[float, ...] | None = name or None
     if name:
@@ -152,13 +191,16 @@ def _voice(params: pb.VoiceSelectionParams, limits: Limits, at: str) -> tuple[st
             raise BadField(f"{at}.name", name, listed(limits.voices))
     elif params.HasField("embedding"):
         voice = _embedding(params.embedding, f"{at}.embedding.values")
-    emotion = params.emotion
+    emotion, example = params.emotion, b""
     if not emotion:
-        emotion = limits.default_emotion
+        if params.HasField("emotion_audio"):
+            example = _sample(params.emotion_audio, f"{at}.emotion_audio")
+        else:
+            emotion = limits.default_emotion
     elif emotion not in limits.emotions:
         raise BadField(f"{at}.emotion", emotion, listed(limits.emotions))
     code = params.language_code
-    return voice, emotion, _language(code, limits, f"{at}.language_code") if code else limits.languages[0]
+    return voice, emotion, _language(code, limits, f"{at}.language_code") if code else limits.languages[0], example
 
 
 def _embedding(embedding: pb.VoiceEmbedding, at: str) -> tuple[float, ...]:
@@ -189,9 +231,7 @@ def _language(code: str, limits: Limits, at: str) -> str:
 
 def _model(name: str, task: str, limits: Limits, at: str) -> str:
     names = limits.models.get(task, ())
-    if not name:
-        return names[0] if names else ""
-    if name not in names:
+    if name and name not in names:
         raise BadField(at, name, listed(names))
     return name
 

@@ -13,8 +13,9 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from gateway.audio import Encoding, Output
+from gateway.voices import unit
 from gateway.wire.values import CONFIDENCE, OFFSETS
-from models.utterance import Transcript
+from models.utterance import Transcript, VoicePrint
 from protos.refrain.v1 import speech_pb2 as pb
 
 STREAMED_BYTES: Final = 32_000
@@ -143,6 +144,18 @@ def _audio_config(output: Output, speed: float) -> pb.AudioConfig:
 
 
 _PROTO_ENCODINGS: Final = dict(zip(Encoding, (pb.LINEAR16, pb.WAV, pb.FLAC, pb.MULAW, pb.OGG_OPUS), strict=True))
+
+
+# ----------------------------------------------------------------------------------------------------------- voices
+
+
+def embed_frame(heard: VoicePrint, dimensions: int) -> bytes:
+    """A serialised EmbedVoiceResponse with the first `dimensions` numbers, at length 1."""
+    response = pb.EmbedVoiceResponse()
+    response.embedding.values.extend(unit(heard.embedding[:dimensions]).tolist())
+    if heard.nearest:
+        response.nearest_voice.name, response.nearest_voice.cosine = heard.nearest, heard.cosine
+    return response.SerializeToString()
 
 
 # ------------------------------------------------------------------------------------------------------- cache info

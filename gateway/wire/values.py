@@ -51,12 +51,12 @@ class Control:
 DEFAULT_CONTROL: Final = Control()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
-    """What the engines behind this gateway can do: built once at start."""
+    """What the engines behind this gateway can do. One object for all who decode: `become` follows the engines."""
 
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Task (recognize, synthesize, vocode) to the names of its models, the default first."""
+    """Task (recognize, synthesize, vocode, embed) to the names of its models and versions, the default first."""
     languages: tuple[str, ...] = ("en-US",)
     """BCP-47, the default first. A bare primary tag (`en`) means the first that begins with it."""
     voices: Collection[str] = frozenset()
@@ -65,6 +65,10 @@ class Limits:
     text_bytes: int = TEXT_BYTES
     encoded_bytes: int = audio.ENCODED_BYTES
     """Of a streamed recording in a container, which is held until it is whole."""
+
+    def become(self, other: Limits) -> None:
+        for field_name in self.__slots__:
+            setattr(self, field_name, getattr(other, field_name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,25 @@ class Decoded:
     language: str
     """BCP-47 as `Limits` spells it, filled in; empty for vocoding."""
     model: str
-    """Filled in; empty where `Limits` lists none."""
+    """NAME or NAME@VERSION; empty for the default, be it the active version or one on trial."""
     output: Output | None
     """None for recognition."""
     features: int
-    """Bit 0 (`OFFSETS`) word offsets, bit 1 (`CONFIDENCE`) word confidence."""
+    """Recognition: bit 0 (`OFFSETS`) word offsets, bit 1 (`CONFIDENCE`) word confidence. Embedding: its dimensions."""
     control: Control
     input_seconds: float
     """Of sound or mel; 0 for text."""
+    example: bytes = b""
+    """Canonical PCM of the mood that is wanted, until it has been heard; then `emotion` is empty."""
+    likeness: Likeness | None = None
+    """What the mood was heard in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """An example that was heard."""
+
+    digest: bytes
+    """Of the example: the input digest of its canonical PCM."""
+    similarity: float
+    """0 to 1, to what it was taken for."""

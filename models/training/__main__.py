@@ -15,6 +15,8 @@ PARTS = {
     "acoustic": "train phones to mel",
     "vocoder": "train mel to wave",
     "recognizer": "train wave to words",
+    "emotion": "train manner to arousal",
+    "speaker": "train wave to voice embedding",
 }
 
 

@@ -1,10 +1,12 @@
 """Trains phones to mel, and writes the model folder.
 
-    python -m models.training acoustic features CORPUS CACHE           # once: mels, pitch, frames a phone
+    python -m models.training acoustic features CORPUS CACHE/one       # once a corpus: mels, pitch, frames a phone
     python -m models.training acoustic train CACHE RUN --minutes 60    # continues from RUN/last.pt if that is there
-    python -m models.training acoustic export RUN OUT                  # RUN's averaged weights as an ONNX model folder
+    python -m models.training acoustic export RUN FOLDER               # RUN's averaged weights as an ONNX model folder
+    python -m models.training acoustic embed FOLDER CORPUS CORPUS      # voices by the speaker encoder's embeddings
     python -m models.training acoustic report CORPUS OUT               # words heard, moods measured, pictures
 
+`train --start-from FOLDER` begins with the weights of a shipped model; voices that it lacks begin as their speaker's.
 The learning rate falls to its end by whichever comes first, `--steps` or `--minutes`.
 """
 
@@ -19,16 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from models.pronounce import PHONES
 from models.training.acoustic_data import VOICES, Item, load, prepare
-from models.training.acoustic_model import MOODS, Acoustic, Speaking, model_of
-from models.training.export import write_manifest
+from models.training.acoustic_model import Acoustic, begin_as, model_of
 
 SPEECH_LEVEL = 1.2
 """Mean log energy of voiced frames that every voice is brought to, so that none is louder than another and angry ones
@@ -103,11 +102,11 @@ def mean_of(values: Tensor, mask: Tensor) -> Tensor:
 def losses(model: Acoustic, batch: Batch) -> dict[str, Tensor]:
     """mel, slope: L1 of the mel and of its slopes in time and band. length, pitch, energy: of plain utterances only."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden, lasting = model.encode(batch.symbols, batch.voice, batch.phone_mask)
+        hidden, lasting = model.encode(batch.symbols, model.voice(batch.voice), batch.phone_mask)
         spread = model.stretch(hidden, batch.frames, torch.tensor(batch.mel.shape[1]))
         pair_mask = batch.frame_mask[:, ::2]
         spread = spread * batch.frame_mask
-        pitch, energy = model.predict_prosody(spread, batch.voice, pair_mask)
+        pitch, energy = model.predict_prosody(spread, model.voice_pitch[batch.voice], pair_mask)
         mel = model.decode(spread, batch.pitch, batch.energy, pair_mask)
     mask, plain = batch.frame_mask, batch.plain[:, None]
     flat = mask.squeeze(-1)
@@ -161,6 +160,7 @@ def train(
     rate: float,
     seed: int,
     sizes: Sequence[int] = (192, 224, 128),
+    start_from: Path | None = None,
 ) -> None:
     """Writes RUN/last.pt (to continue), RUN/average.pt (to export) and RUN/log.jsonl every 200 steps and at the end."""
     run.mkdir(parents=True, exist_ok=True)
@@ -170,6 +170,8 @@ def train(
     levels = level_of(training)
     model = Acoustic(len(VOICES), *sizes)
     set_scales(model, training, levels)
+    if start_from:
+        begin_as(model, start_from)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     average, first = Average(model), 0
     if (run / "last.pt").exists():
@@ -177,7 +179,7 @@ def train(
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         average.weights, average.steps, first = state["average"], state["step"] // 4, state["step"]
-    started, warm = time.monotonic(), 150
+    started, warm = time.monotonic(), 50 if start_from else 150
     sums: dict[str, float] = {}
     source = batches(training, frames, rng)
     bar = tqdm(range(first + 1, steps + 1), initial=first, total=steps, desc="phones to mel", mininterval=10.0)
@@ -221,39 +223,6 @@ def set_scales(model: Acoustic, items: Sequence[Item], levels: dict[int, float])
     model.energy_scale[:] = torch.tensor([float(energies.mean()), float(energies.std())])
 
 
-def export(run: Path, out: Path) -> None:
-    """Writes OUT/model.onnx and model.toml, and holds the graph against PyTorch. Raises AssertionError beyond 1e-3."""
-    out.mkdir(parents=True, exist_ok=True)
-    speaking = Speaking(model_of(torch.load(run / "average.pt", weights_only=True))).eval()
-    inputs = (torch.tensor([[0, 61, 6, 25, 31, 0]]), torch.tensor([0]), torch.tensor([1]), torch.tensor([1.0]))
-    names = ["symbols", "voice", "mood", "speed"]
-    torch.onnx.export(
-        speaking,
-        inputs,
-        str(out / "model.onnx"),
-        input_names=names,
-        output_names=["mel", "frames"],
-        dynamic_axes={"symbols": {1: "phones"}, "mel": {2: "frames"}, "frames": {1: "phones"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    session = ort.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
-    generator, worst = torch.Generator().manual_seed(1), 0.0
-    for n in (1, 7, 40, 120):
-        for mood in range(len(MOODS)):
-            symbols = torch.randint(0, 2 * len(PHONES), (1, n), generator=generator)
-            trial = (symbols, torch.tensor([mood % len(VOICES)]), torch.tensor([mood]), torch.tensor([0.8 + n / 100]))
-            with torch.no_grad():
-                mel, frames = speaking(*trial)
-            got = session.run(None, {k: v.numpy() for k, v in zip(names, trial, strict=True)})
-            assert np.array_equal(got[1], frames.numpy()), "durations differ between ONNX and PyTorch"
-            worst = max(worst, float(np.abs(got[0] - mel.numpy()).max(initial=0.0)))
-    print(f"{out / 'model.onnx'}: {(out / 'model.onnx').stat().st_size} bytes, largest difference {worst:.2e}")
-    assert worst < 1e-3, f"ONNX and PyTorch differ by {worst}"
-    options = {"voices": list(VOICES), "emotions": [mood.name for mood in MOODS], "phones": list(PHONES)}
-    write_manifest(out, "acoustic", "acoustic", "Apache-2.0", options)
-
-
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="models.training acoustic")
     parts = parser.add_subparsers(dest="part", required=True)
@@ -261,6 +230,7 @@ def main(argv: list[str]) -> None:
     features.add_argument("corpus", type=Path)
     features.add_argument("cache", type=Path)
     features.add_argument("--processes", type=int, default=2)
+    features.add_argument("--limit", type=int, help="only the first so many utterances")
     training = parts.add_parser("train")
     training.add_argument("cache", type=Path)
     training.add_argument("run", type=Path)
@@ -270,26 +240,42 @@ def main(argv: list[str]) -> None:
     training.add_argument("--rate", type=float, default=1.5e-3)
     training.add_argument("--seed", type=int, default=1)
     training.add_argument("--threads", type=int, default=1)
+    training.add_argument("--start-from", type=Path, metavar="FOLDER", help="a shipped model's folder")
     shipping = parts.add_parser("export")
     shipping.add_argument("run", type=Path)
-    shipping.add_argument("out", type=Path)
+    shipping.add_argument("folder", type=Path)
+    embedding = parts.add_parser("embed")
+    embedding.add_argument("folder", type=Path)
+    embedding.add_argument("corpora", type=Path, nargs="+", metavar="CORPUS")
+    embedding.add_argument("--encoder", type=Path, help="a speaker encoder's folder other than the embedded one")
     judging = parts.add_parser("report")
     judging.add_argument("corpus", type=Path)
     judging.add_argument("out", type=Path)
     judging.add_argument("--folder", type=Path, help="a model folder other than the embedded one")
     judging.add_argument("--vocoder", type=Path, help="a vocoder's model folder; Griffin-Lim without it")
-    judging.add_argument("--sentences", type=int, default=50)
+    judging.add_argument("--sentences", type=int, default=100)
+    judging.add_argument("--voices-each", type=int, default=1, help="how many voices say each sentence")
     options = parser.parse_args(argv)
     if options.part == "features":
-        prepare(options.corpus, options.cache, options.processes)
+        prepare(options.corpus, options.cache, options.processes, options.limit)
     elif options.part == "train":
         torch.set_num_threads(options.threads)
         o = options
         items = list(load(o.cache))
-        train(items, o.run, steps=o.steps, minutes=o.minutes, frames=o.frames, rate=o.rate, seed=o.seed)
+        train(
+            items, o.run, steps=o.steps, minutes=o.minutes, frames=o.frames, rate=o.rate, seed=o.seed,
+            start_from=o.start_from,
+        )  # fmt: skip
     elif options.part == "export":
-        export(options.run, options.out)
+        from models.training.acoustic_export import export
+
+        export(options.run, options.folder)
+    elif options.part == "embed":
+        from models.training.acoustic_export import embed
+
+        embed(options.folder, options.corpora, options.encoder)
     else:
         from models.training.acoustic_report import report
 
-        report(options.corpus, options.out, options.folder, options.vocoder, options.sentences)
+        o = options
+        report(o.corpus, o.out, o.folder, o.vocoder, o.sentences, o.voices_each)

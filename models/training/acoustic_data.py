@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from models.mel import log_mel
 from models.pronounce import CODES, EMBEDDED, PAUSE, PHONES, join, unpack_lexicon
-from models.training.corpus import read_index
+from models.training.corpus import TEACHERS, read_index
 from models.training.vocoder_pitch import track
 from models.utterance import MEL_HOP, MEL_RATE, RECOGNIZER_RATE, Samples
 
-VOICES = ("slt", "rms", "awb", "kal")
+VOICES = tuple(name.replace("kal16", "kal") for name in TEACHERS)
 """The ids are the places."""
 SHARD = 500
 
@@ -111,7 +111,8 @@ def _make(task: tuple[Path, dict[str, Any], dict[str, tuple[str, ...]]]) -> Item
 
 
 def prepare(corpus: Path, cache: Path, processes: int, limit: int | None = None) -> None:
-    """Writes the shards that are missing. The corpus must be whole, or later shards would hold other utterances."""
+    """Writes the shards that are missing, of the first `limit` utterances. The corpus must be whole, or later shards
+    would hold other utterances."""
     cache.mkdir(parents=True, exist_ok=True)
     lexicon = read_lexicon()
     entries: list[dict[str, Any]] = [e for e in read_index(corpus / "index.jsonl") if e["phones"]][:limit]
@@ -151,8 +152,8 @@ def save(path: Path, items: Sequence[Item]) -> None:
 
 
 def load(cache: Path) -> Iterator[Item]:
-    """Every utterance of the shards that are there."""
-    for path in sorted(p for p in cache.glob("*.npz") if not p.name.endswith(".part.npz")):
+    """Every utterance of the shards that are there, in the folder and in folders within."""
+    for path in sorted(p for p in cache.rglob("*.npz") if not p.name.endswith(".part.npz")):
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
         n = t = 0

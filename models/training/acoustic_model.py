@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,13 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.mel import LOG_FLOOR, log_mel
+from models.onnx import read_manifest
 from models.pronounce import PHONES
+from models.training import shipped
+from models.training.acoustic_data import VOICES
+from models.training.corpus import TEACHERS
 from models.utterance import MEL_BANDS, MEL_RATE
 
 COMB_LOW, COMB_HIGH, COMB_ROWS = 55.0, 520.0, 240
 """Hz of the first and last row of the table of pulse trains, and how many rows, evenly in log pitch."""
 MAX_FRAMES = 400
 """The most frames one phone may last."""
+VOICE_SIZE = 256
+"""Numbers in a voice's embedding."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class Mood:
     tilt: float
     """Decibels added at the top band and taken at the lowest: strained voices are brighter."""
 
+    @property
+    def vector(self) -> list[float]:
+        """What the graph takes: log pitch, span, rate, decibels of level, decibels of tilt."""
+        return [round(float(np.log(self.pitch)), 6), self.span, self.rate, self.decibel, self.tilt]
+
 
 MOODS = (
     Mood("neutral", 1.0, 1.0, 1.0, 0.0, 0.0),
@@ -50,7 +62,7 @@ MOODS = (
     Mood("angry", 1.1, 1.6, 1.12, 4.0, 2.0),
     Mood("calm", 0.96, 0.8, 0.92, -2.0, -1.0),
 )
-"""The ids are the places. Directions after Scherer 2003 (Speech Communication 40) and Burkhardt and Sendlmeier 2000;
+"""Directions after Scherer 2003 (Speech Communication 40) and Burkhardt and Sendlmeier 2000;
 amounts are ours, set so that the measured order is clear and the voice stays itself."""
 
 
@@ -125,10 +137,10 @@ class Acoustic(nn.Module):
         self.register_buffer("energy_scale", torch.tensor([0.0, 1.0]))
 
     def encode(self, symbols: Tensor, voice: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """symbols [B, N], voice [B] -> phones in context [B, N, W], log(1 + frames) [B, N]."""
+        """symbols [B, N], voice [B, W] -> phones in context [B, N, W], log(1 + frames) [B, N]."""
         starts = (symbols >= len(PHONES)).long()
         hidden = self.phone(symbols - starts * len(PHONES)) + self.start(starts)
-        hidden = self.encoder(hidden + self.voice(voice).unsqueeze(1), mask)
+        hidden = self.encoder(hidden + voice.unsqueeze(1), mask)
         lasting = self.duration(self.duration_in(hidden), mask)
         return hidden, self.duration_out(lasting).squeeze(-1)
 
@@ -150,12 +162,15 @@ class Acoustic(nn.Module):
         place = torch.stack([torch.log1p(before.clamp(min=0.0)), torch.log1p(after), share, torch.log1p(length)], dim=2)
         return torch.cat([spread, place], dim=2)
 
-    def predict_prosody(self, spread: Tensor, voice: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, W + 4] -> log pitch [B, T] and energy in units of its deviation [B, T]; mask [B, H, 1]."""
+    def predict_prosody(self, spread: Tensor, centre: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, W + 4] -> log pitch [B, T] and energy in units of its deviation [B, T]; mask [B, H, 1].
+
+        centre [B]: the voice's mean log pitch.
+        """
         pairs = spread.reshape(spread.shape[0], -1, 2 * spread.shape[2])
         out = self.prosody_out(self.prosody(self.prosody_in(pairs), mask))
         pitch, energy = out[..., :2].flatten(1), out[..., 2:].flatten(1)
-        return self.voice_pitch[voice].unsqueeze(1) + pitch, energy
+        return centre.unsqueeze(1) + pitch, energy
 
     def comb_of(self, pitch: Tensor) -> Tensor:
         """Rows of the table between which this log pitch [B, T] lies, blended: [B, T, 80]."""
@@ -182,28 +197,69 @@ def model_of(weights: Mapping[str, Tensor]) -> Acoustic:
     return model.eval()
 
 
-class Speaking(nn.Module):
-    """The graph that ships: one utterance in, its mel out, with mood and speed.
+def begin_as(model: Acoustic, folder: Path) -> None:
+    """Gives `model`, whose voices are `VOICES`, the weights of a shipped one of the same sizes.
 
-    symbols int64 [1, N], voice int64 [1], mood int64 [1], speed float32 [1] -> mel float32 [1, 80, T], frames int64
-    [1, N] (frames a phone; T is their sum).
+    A voice that the shipped one lacks begins as its speaker's, or as the last; mean pitches and the scale of the
+    energy stay as they are. Raises `ValueError` where the sizes differ.
+    """
+    known = [str(name) for name in read_manifest(folder)["options"]["voices"]]
+    speakers = [teacher.speaker.replace("kal16", "kal") for teacher in TEACHERS.values()]
+    begun = [
+        known.index(next(name for name in (own, speaker, known[-1]) if name in known))
+        for own, speaker in zip(VOICES, speakers, strict=True)
+    ]
+    own_scales = {"voice_pitch": model.voice_pitch.clone(), "energy_scale": model.energy_scale.clone()}
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if name not in own_scales}
+    wanted["voice.weight"] = wanted["voice.weight"][:1].expand(len(known), -1)
+    in_order = [f"encoder.blocks.{n}.out.weight" for n in range(len(model.encoder.blocks))]
+    for name, stack in (("duration", model.duration), ("prosody", model.prosody), ("decoder", model.decoder)):
+        blocks = [f"{name}.blocks.{n}.out.weight" for n in range(len(stack.blocks))]
+        in_order += [f"{name}_in.weight", *blocks, f"{name}_out.weight"]
+    found = shipped.weights(folder / "model.onnx", wanted, in_order, "model.")
+    found["voice.weight"] = found["voice.weight"][begun]
+    model.load_state_dict({**found, **own_scales})
+
+
+class Speaking(nn.Module):
+    """The graph that ships: one utterance in, its mel out, with voice, mood and speed.
+
+    symbols int64 [1, N], voice float32 [1, 256], emotion float32 [1, 5] (`Mood.vector`), speed float32 [1] -> mel
+    float32 [1, 80, T], frames int64 [1, N] (frames a phone; T is their sum).
+
+    `centre` [256] and `sharing` [256, V] turn an embedding into shares of the trained voices, see
+    `acoustic_export.sharing`. Shares are held within 0 to 1 and sum to one, so any embedding gives a voice between
+    the trained ones.
     """
 
-    moods: Tensor
+    centre: Tensor
+    sharing: Tensor
     tilt: Tensor
+    lowest: Tensor
+    highest: Tensor
 
-    def __init__(self, model: Acoustic) -> None:
+    def __init__(self, model: Acoustic, centre: Tensor, sharing: Tensor) -> None:
         super().__init__()
         self.model = model
-        log_per_db = float(np.log(10.0) / 20.0)
-        rows = [[np.log(m.pitch), m.span, m.rate, m.decibel * log_per_db, m.tilt * log_per_db] for m in MOODS]
-        self.register_buffer("moods", torch.tensor(rows, dtype=torch.float32))
+        self.register_buffer("centre", centre)
+        self.register_buffer("sharing", sharing)
         self.register_buffer("tilt", torch.linspace(-1.0, 1.0, MEL_BANDS))
+        self.register_buffer("lowest", torch.tensor([-0.7, 0.0, 0.4, -12.0, -6.0]))
+        self.register_buffer("highest", torch.tensor([0.7, 3.0, 2.5, 12.0, 6.0]))
 
-    def forward(self, symbols: Tensor, voice: Tensor, mood: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
-        model = self.model
-        shift, span, rate, gain, tilt = self.moods[mood].unbind(dim=1)
-        hidden, lasting = model.encode(symbols, voice, torch.ones_like(symbols).float().unsqueeze(-1))
+    def shares(self, voice: Tensor) -> Tensor:
+        """[1, 256] -> [1, V]. Before clamping they sum to one, so what is left after it is at least one."""
+        found = ((voice - self.centre) @ self.sharing + 1.0 / self.sharing.shape[1]).clamp(0.0, 1.0)
+        return found / found.sum(dim=1, keepdim=True)
+
+    def forward(self, symbols: Tensor, voice: Tensor, emotion: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
+        model, neper = self.model, float(np.log(10.0) / 20.0)
+        shift, span, rate, gain, tilt = torch.minimum(torch.maximum(emotion, self.lowest), self.highest).unbind(dim=1)
+        shares = self.shares(voice)
+        centre = shares @ model.voice_pitch
+        hidden, lasting = model.encode(
+            symbols, shares @ model.voice.weight, torch.ones_like(symbols).float().unsqueeze(-1)
+        )
         exact = (torch.exp(lasting) - 1.0).clamp(0.6, float(MAX_FRAMES)) / (rate * speed).unsqueeze(1)
         # Not quite half: the shortest phones would fall on ties, which runtimes round either way.
         ends = torch.floor(torch.cumsum(exact, dim=1) + 0.493).long()
@@ -211,9 +267,8 @@ class Speaking(nn.Module):
         total = ends[0, -1]
         spread = model.stretch(hidden, frames, total + total % 2)
         mask = torch.ones_like(spread[:, ::2, :1])
-        pitch, energy = model.predict_prosody(spread, voice, mask)
-        centre = model.voice_pitch[voice].unsqueeze(1)
-        pitch = centre + (pitch - centre) * span.unsqueeze(1) + shift.unsqueeze(1)
+        pitch, energy = model.predict_prosody(spread, centre, mask)
+        pitch = centre.unsqueeze(1) + (pitch - centre.unsqueeze(1)) * span.unsqueeze(1) + shift.unsqueeze(1)
         mel = model.decode(spread, pitch, energy, mask)[:, :total]
-        mel = mel + gain.reshape(1, 1, 1) + tilt.reshape(1, 1, 1) * self.tilt
+        mel = mel + neper * (gain.reshape(1, 1, 1) + tilt.reshape(1, 1, 1) * self.tilt)
         return mel.clamp(min=float(np.log(LOG_FLOOR))).transpose(1, 2), frames

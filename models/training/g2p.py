@@ -27,6 +27,7 @@ from models.pronounce import CODES, LETTERS, PAUSE, PHONES, collapse, letter_ids
 from models.training import phrases
 from models.training.corpus import read_texts
 from models.training.export import write_manifest
+from models.training.measures import edits
 
 WORD = re.compile(r"[a-z][a-z']*")
 UPSAMPLE = 2
@@ -129,16 +130,6 @@ def batch_of(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[Tensor, Tens
     targets = torch.tensor([PHONES.index(phone) for _, phones in pairs for phone in phones])
     steps = torch.tensor([UPSAMPLE * len(ids) for ids in letters])
     return grid, steps, targets, torch.tensor([len(phones) for _, phones in pairs])
-
-
-def edits(a: Sequence[object], b: Sequence[object]) -> int:
-    """Levenshtein's distance."""
-    row = list(range(len(b) + 1))
-    for i, left in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, right in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (left != right))
-    return row[-1]
 
 
 def error_rates(session: ort.InferenceSession, pairs: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[float, float]:

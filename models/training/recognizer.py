@@ -28,7 +28,7 @@ from models.training.recognizer_data import (
     make_extra,
     phrases,
 )
-from models.training.recognizer_net import Network, export
+from models.training.recognizer_net import Network, export, shipped_weights
 from models.training.recognizer_own import make_own
 
 LICENCE = "Apache-2.0"
@@ -47,6 +47,8 @@ def train(pool: Pool, options: argparse.Namespace, shares: dict[str, float]) -> 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(options.seed)
     network = Network().to(device)
+    if options.start_from:
+        network.load_state_dict(shipped_weights(options.start_from))
     averaged = Network().to(device)
     averaged.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -156,6 +158,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save-every", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="weights to begin with: a model.onnx that was exported before")
     parser.add_argument("--export-only", action="store_true", help="export and measure the last checkpoint")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false")
     options = parser.parse_args(argv)
@@ -168,7 +171,7 @@ def main(argv: list[str]) -> None:
     pool = gather(options)
     shares = {"teacher": 0.52, "extra": 0.3, "command": 0.16, "noise": 0.02}
     if pool.of("own", "train"):
-        shares = {"teacher": 0.42, "extra": 0.24, "command": 0.16, "own": 0.16, "noise": 0.02}
+        shares = {"teacher": 0.52, "extra": 0.2, "command": 0.13, "own": 0.13, "noise": 0.02}
     network = train(pool, options, shares)
     manifest = {"name": "refrain-recognizer-en", "family": "recognizer", "licence": LICENCE}
     words = count_words(pool, phrases(options.speech / "text"), options.words)

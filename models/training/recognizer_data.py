@@ -25,7 +25,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from models.bigrams import Bigrams
+from models.trigrams import Trigrams
 from models.utterance import RECOGNIZER_RATE
 
 Pcm = npt.NDArray[np.int16]
@@ -240,8 +240,8 @@ def script(texts: list[str], commands: Iterable[str], rng: random.Random) -> Ite
         yield text, "dev" if share(text) < 0.02 and " " in text else "train"
 
 
-def count_words(pool: Pool, texts: Iterable[str], word_list: Path | None) -> Bigrams:
-    """Words and pairs of training sentences: what the pool says, `texts`, and a plain list of words.
+def count_words(pool: Pool, texts: Iterable[str], word_list: Path | None) -> Trigrams:
+    """Words, three at a time, of training sentences: what the pool says, `texts`, and a plain list of words.
 
     Sentences count once each however often they are said, commands as often as they are; nothing that is measured is
     counted but for the words of the list.
@@ -251,7 +251,7 @@ def count_words(pool: Pool, texts: Iterable[str], word_list: Path | None) -> Big
     commands = [clip.text for clip in pool.clips if clip.source == "command" and clip.split == "train"]
     sentences = [text for text in dict.fromkeys([*trained, *texts]) if text not in measured]
     lines = word_list.read_text("utf-8").splitlines() if word_list is not None else []
-    return Bigrams.count(
+    return Trigrams.count(
         sentences + commands, [w for line in lines if len(w := line.lower()) > 2 and plain_words(w) == w]
     )
 

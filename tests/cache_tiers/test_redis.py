@@ -155,11 +155,11 @@ async def test_contract_2_touching_makes_keys_hotter_in_redis(server: Server, ma
     tier = (await make_gateway()).tier
     for n in range(3):
         await tier.put(key(n), ENTRY)
-    for _ in range(30):
+    for _ in range(200):  # Redis counts at random: less often the hotter a key is
         assert await tier.touch([key(0), key(9)]) == 1
     heat = [server.client.object("freq", Names().value(key(n))) for n in range(3)]
-    assert heat[0] > heat[1] == heat[2]
-    assert tier.stats.touched == 30
+    assert heat[0] > max(heat[1:])
+    assert tier.stats.touched == 200
 
 
 # Contract 3: hints.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
@@ -19,11 +20,15 @@ import numpy as np
 
 from gateway import app
 from gateway.settings import Settings, load
-from models.engine import Engine, EngineError, EngineInfo
+from models.engine import EngineError, EngineInfo
+from models.load import Encoders, Served
 from models.utterance import MEL_RATE, Audio, Chunk, Mel, Samples, Text, Transcript, Utterance, Waveform, Word
 from protos.refrain.v1 import cache_pb2_grpc, speech_pb2, speech_pb2_grpc
+from tests.gateway.hearers import encoders, tone
 
 Status = speech_pb2.CacheInfo
+VOICES = {"anna": 300.0, "bert": 1_500.0}
+"""Hz of the tone that each voice speaks on."""
 
 
 class Counting:
@@ -58,7 +63,7 @@ class Counting:
 
 
 class Speaker(Counting):
-    """Text to a tone whose pitch is the text's, in two chunks."""
+    """Text to the tone of its voice, and one whose pitch is the text's, in two chunks; bright where cheerful."""
 
     family, name = "synthesizer", "tone-speaker"
 
@@ -67,9 +72,10 @@ class Speaker(Counting):
         assert isinstance(utterance.content, Text)
         seed = int.from_bytes(hashlib.sha256(utterance.content.text.encode()).digest()[:2], "big")
         time = np.arange(MEL_RATE // 2) / MEL_RATE
-        tone = (0.3 * np.sin(2 * np.pi * (100 + seed % 900) * time)).astype(np.float32)
-        yield Audio(tone)
-        yield Audio(tone * np.float32(0.5))
+        said = (0.03 * np.sin(2 * np.pi * (100 + seed % 900) * time)).astype(np.float32)
+        said += tone(VOICES[utterance.voice], 0.5, MEL_RATE, bright=utterance.emotion == "cheerful")
+        yield Audio(said)
+        yield Audio(said * np.float32(0.5))
 
 
 class Ear(Counting):
@@ -113,11 +119,14 @@ class Singer(Counting):
 class Rig:
     """The gateway under test, and stubs that call it."""
 
-    def __init__(self, running: app.Running, engines: Mapping[str, Counting], channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, running: app.Running, engines: Mapping[str, Counting], encoders: Any, channel: grpc.aio.Channel
+    ) -> None:
         self.running = running
         self.speaker: Any = engines["synthesize"]
         self.ear: Any = engines["recognize"]
         self.singer: Any = engines["vocode"]
+        self.voices, self.moods = encoders.speaker, encoders.emotion
         self.channel = channel
         self.speech: Any = speech_pb2_grpc.SpeechStub(channel)  # type: ignore[no-untyped-call]
         self.admin: Any = cache_pb2_grpc.CacheAdminStub(channel)  # type: ignore[no-untyped-call]
@@ -137,18 +146,29 @@ def settings(folder: Path, **tables: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, **tables: Any) -> AsyncIterator[Rig]:
-    """A gateway on `folder`; a second one on the same folder, after the first, finds what that one left in Redis."""
+async def gateway(folder: Path, *, deaf: bool = False, **tables: Any) -> AsyncIterator[Rig]:
+    """A gateway on `folder`; a second one on the same folder, after the first, finds what that one left in Redis.
+
+    `deaf`: without voice and mood encoders.
+    """
     engines: dict[str, Counting] = {"recognize": Ear(), "synthesize": Speaker(), "vocode": Singer()}
+    heard: Any = encoders(folder / "encoders")
+    embeddings = {name: tuple(heard.speaker.embed(tone(pitch)).tolist()) for name, pitch in VOICES.items()}
+    heard.speaker.runs = 0
+    speaker = engines["synthesize"]
+    speaker.info = dataclasses.replace(speaker.info, voice_embeddings=embeddings)
 
-    def load_engines(*_: Any) -> dict[str, dict[str, Engine]]:
-        return {task: {engine.info.name: engine} for task, engine in engines.items()}  # type: ignore[dict-item]
+    def load_engines(*_: Any) -> Served:
+        return Served({task: {engine.info.name: engine} for task, engine in engines.items()})  # type: ignore[dict-item]
 
-    with mock.patch.object(app, "load_engines", load_engines):
+    with (
+        mock.patch.object(app, "load_engines", load_engines),
+        mock.patch.object(app, "load_encoders", return_value=Encoders() if deaf else heard),
+    ):
         async with app.running(settings(folder, **tables)) as running:
             await running.recall.ready.wait()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-                yield Rig(running, engines, channel)
+                yield Rig(running, engines, heard, channel)
 
 
 def say(text: str = "Hello there.", **fields: Any) -> speech_pb2.SynthesizeRequest:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.admission import Slots
-from gateway.errors import Overloaded
+from gateway.errors import DeadlineExceeded, Overloaded
 
 
 class Clock:
@@ -209,3 +209,76 @@ def test_whatever_happens_the_limit_holds_the_order_is_kept_and_no_slot_is_lost(
         assert (slots.running, slots.waiting) == (0, 0)
 
     asyncio.run(story())
+
+
+async def test_runs_that_go_together_share_a_slot() -> None:
+    slots, ends = made(2, 10), [asyncio.Event() for _ in range(8)]
+    log: list[int] = []
+
+    async def run(number: int, at_once: int) -> None:
+        async with slots.slot(at_once=at_once):
+            log.append(number)
+            await ends[number].wait()
+
+    tasks = [asyncio.create_task(run(number, at_once)) for number, at_once in enumerate((4, 4, 4, 4, 1, 1, 4))]
+    await settled()
+    assert log == [0, 1, 2, 3, 4]  # four in one slot, one in the other; the next in line needs a whole one
+    assert (slots.running, slots.waiting) == (5, 2)
+    ends[0].set()
+    await settled()
+    assert log == [0, 1, 2, 3, 4]  # a quarter is free, but whoever would fit may not overtake
+    ends[4].set()
+    await settled()
+    assert log == [0, 1, 2, 3, 4, 5, 6]
+    for end in ends:
+        end.set()
+    await asyncio.gather(*tasks)
+    assert (slots.running, slots.waiting) == (0, 0)
+
+
+async def test_who_leaves_the_line_lets_those_behind_pass() -> None:
+    slots = made(1, 10)
+    async with slots.slot(at_once=2):
+        large = asyncio.create_task(enter(slots, 1))
+        await settled()
+        small = asyncio.create_task(enter(slots, 2))
+        await settled()
+        assert slots.waiting == 2
+        large.cancel()
+        await settled()
+        assert (slots.waiting, small.done()) == (0, True)
+
+
+async def enter(slots: Slots, at_once: int) -> None:
+    async with slots.slot(at_once=at_once):
+        pass
+
+
+async def test_a_deadline_that_would_pass_in_line_is_told_at_once() -> None:
+    clock = Clock()
+    slots = made(1, 10, clock)
+    async with slots.slot():
+        with pytest.raises(DeadlineExceeded, match="would pass"):
+            async with slots.slot(deadline=clock.now + 1e-3):
+                pass
+        assert slots.waiting == 0
+
+
+async def test_a_deadline_that_passed_in_line_is_no_run() -> None:
+    clock = Clock()
+    slots, ran = made(1, 10, clock), False
+
+    async def late() -> None:
+        nonlocal ran
+        async with slots.slot(deadline=10.0):
+            ran = True
+
+    async with slots.slot():
+        task = asyncio.create_task(late())
+        await settled()
+        assert slots.waiting == 1
+        clock.now = 11.0
+    with pytest.raises(DeadlineExceeded, match="passed"):
+        await task
+    assert not ran
+    assert (slots.running, slots.waiting) == (0, 0)

@@ -197,7 +197,7 @@ def test_a_message_that_would_grow_when_parsed_is_refused_before_it_is(
 
 
 UNARY = {
-    "Speech": ("Recognize", "Synthesize", "Vocode", "ListVoices", "ListModels"),
+    "Speech": ("Recognize", "Synthesize", "Vocode", "EmbedVoice", "ListVoices", "ListModels"),
     "CacheAdmin": ("Warm", "Invalidate", "Erase", "ReportWrongHit", "GetStats"),
 }
 STREAMS = ("StreamingRecognize", "StreamingSynthesize", "StreamingVocode")
@@ -234,6 +234,41 @@ def test_random_sound_gets_an_answer(channel: grpc.Channel, content: bytes, enco
     stub: Any = speech_pb2_grpc.SpeechStub(channel)  # type: ignore[no-untyped-call]
     try:
         stub.Recognize(_pcm(content, rate, encoding), timeout=20)
+    except grpc.RpcError as error:
+        assert error.code() is INVALID, str(error)  # type: ignore[attr-defined]
+
+
+@PROPERTY
+@given(
+    content=st.binary(max_size=2_000) | st.integers(0, 40_000).map(lambda count: b"\1\40" * count),
+    encoding=st.integers(0, 6),
+    rate=st.sampled_from([0, 8_000, 16_000, 48_000]),
+    dimensions=st.sampled_from([0, 8, 256]) | st.integers(-(2**31), 2**31 - 1),
+)
+def test_a_random_voice_or_example_gets_an_answer(
+    channel: grpc.Channel, content: bytes, encoding: int, rate: int, dimensions: int
+) -> None:
+    stub: Any = speech_pb2_grpc.SpeechStub(channel)  # type: ignore[no-untyped-call]
+    explicit = {"encoding": encoding, "sample_rate_hertz": rate}
+    sample = speech_pb2.VoiceSample(content=content, explicit_decoding_config=explicit if encoding else None)
+    control = {"match": speech_pb2.CacheControl.FUZZY}
+    for call, request in (
+        (stub.EmbedVoice, speech_pb2.EmbedVoiceRequest(recording=sample, dimensions=dimensions)),
+        (stub.Synthesize, say(voice={"emotion_audio": sample}, cache_control=control)),
+    ):
+        try:
+            call(request, timeout=20)
+        except grpc.RpcError as error:
+            assert error.code() is INVALID, str(error)  # type: ignore[attr-defined]
+
+
+@PROPERTY
+@given(values=st.sampled_from([8, 256]).flatmap(lambda n: st.lists(st.floats(width=32), min_size=n, max_size=n)))
+def test_a_random_embedding_gets_an_answer(channel: grpc.Channel, values: list[float]) -> None:
+    stub: Any = speech_pb2_grpc.SpeechStub(channel)  # type: ignore[no-untyped-call]
+    control = {"match": speech_pb2.CacheControl.FUZZY}
+    try:
+        stub.Synthesize(say(voice={"embedding": {"values": values}}, cache_control=control), timeout=20)
     except grpc.RpcError as error:
         assert error.code() is INVALID, str(error)  # type: ignore[attr-defined]
 

@@ -56,6 +56,13 @@ class CannedSpeech(speech_pb2_grpc.SpeechServicer):
         config = speech_pb2.AudioConfig(audio_encoding=speech_pb2.WAV, sample_rate_hertz=22_050)
         return speech_pb2.VocodeResponse(audio_content=b"wave", audio_config=config, cache_info=INFO)
 
+    def EmbedVoice(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._note(request, context)
+        dimensions = request.dimensions or 256
+        near = speech_pb2.NearVoice(name="amy", cosine=0.91) if dimensions == 256 else None
+        embedding = speech_pb2.VoiceEmbedding(values=[dimensions**-0.5] * dimensions)
+        return speech_pb2.EmbedVoiceResponse(embedding=embedding, nearest_voice=near, cache_info=INFO)
+
     def Recognize(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._note(request, context)
         response = speech_pb2.RecognizeResponse(cache_info=INFO)
@@ -169,6 +176,23 @@ def test_synthesize_sends_what_was_asked(client: RefrainClient, canned: Gateway,
     assert (speech.info.status, speech.info.saved_ms, speech.info.entry_id) == ("HIT_EXACT", 143.0, "entry")
     speech.save(tmp_path / "x.raw")
     assert (tmp_path / "x.raw").read_bytes() == speech.audio
+
+
+def test_a_recording_is_embedded_and_the_embedding_is_a_voice(client: RefrainClient, canned: Gateway) -> None:
+    heard = client.embed_voice(np.zeros((8, 2), np.float32), rate=16_000, dimensions=16, subject_id="me")
+    assert (heard.values.shape, heard.nearest, heard.cosine) == ((16,), "", 0.0)
+    assert client.embed_voice(b"RIFF").nearest == "amy"
+    client.synthesize("hi", heard.values, emotion_audio=b"OggS", fuzzy=True)
+    samples, whole, spoken = canned.speech.asked
+    explicit = samples.recording.explicit_decoding_config
+    assert (explicit.encoding, explicit.sample_rate_hertz, explicit.audio_channel_count) == (1, 16_000, 2)
+    assert (samples.dimensions, samples.cache_control.subject_id, len(samples.recording.content)) == (16, "me", 32)
+    assert (whole.recording.content, whole.recording.WhichOneof("decoding_config")) == (b"RIFF", None)
+    assert list(spoken.voice.embedding.values) == [0.25] * 16
+    assert (spoken.voice.emotion_audio.content, spoken.voice.emotion) == (b"OggS", "")
+    assert spoken.cache_control.match == speech_pb2.CacheControl.FUZZY
+    with pytest.raises(ValueError, match=r"voice: shape \(1, 16\)"):
+        client.synthesize("hi", heard.values[None])
 
 
 def test_a_voice_is_a_name_an_embedding_or_left_to_the_gateway(client: RefrainClient, canned: Gateway) -> None:
@@ -290,6 +314,33 @@ def test_vocode_reads_numpy_files(tmp_path: Path, canned: Gateway, capsys: pytes
     (tmp_path / "bad.npy").write_bytes(b"nonsense")
     assert main(["vocode", str(tmp_path / "bad.npy"), "-o", str(tmp_path / "out.wav")]) == 1
     assert "not a .npy file of numbers" in capsys.readouterr().err
+
+
+def test_embed_writes_or_prints_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "a.wav", tmp_path / "a.npy"
+    path.write_bytes(b"RIFF")
+    assert main(["embed", str(path), "-o", str(out)]) == 0
+    assert np.load(out).shape == (256,)
+    first, near, last = capsys.readouterr().out.splitlines()
+    assert (first, near) == (f"{out}: 256 numbers", "nearest voice: amy (cosine 0.910)")
+    assert last.startswith("HIT_EXACT from device")
+    assert main(["embed", str(path), "--dimensions", "16"]) == 0
+    first, near, _ = capsys.readouterr().out.splitlines()
+    assert (first.split(), near) == (["0.250000"] * 16, "no voice is near")
+
+
+def test_say_takes_a_voice_and_a_mood_from_files(tmp_path: Path, canned: Gateway) -> None:
+    path, numbers, out = tmp_path / "a.wav", tmp_path / "a.npy", tmp_path / "out.wav"
+    path.write_bytes(b"RIFF")
+    np.save(numbers, np.full(8, 0.5, np.float32))
+    assert main(["say", "hi", "--voice-like", str(path), "--mood-like", str(path), "-o", str(out)]) == 0
+    embed, like = canned.speech.asked
+    assert embed.recording.content == like.voice.emotion_audio.content == b"RIFF"
+    assert (len(like.voice.embedding.values), like.cache_control.match) == (256, speech_pb2.CacheControl.FUZZY)
+    assert main(["say", "hi", "--voice-like", str(numbers), "-o", str(out)]) == 0
+    assert list(canned.speech.asked[-1].voice.embedding.values) == [0.5] * 8
+    with pytest.raises(SystemExit):
+        main(["say", "hi", "--voice", "amy", "--voice-like", str(path), "-o", str(out)])
 
 
 def test_stats_as_table_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

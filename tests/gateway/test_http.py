@@ -10,7 +10,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.http import HttpServer, MetricsPage
-from gateway.observe import Observer, Outcome, TierReading
+from gateway.observe import EngineReading, Observer, Outcome, TierReading
 from gateway.stats import COALESCED, HIT_EXACT, MISS, AuditCount
 
 
@@ -34,6 +34,7 @@ def test_every_series_is_there_at_zero() -> None:
     assert found["refrain_tier_evictions_total", ("capacity", "redis")] == 0
     assert found["refrain_fuzzy_audits_total", ("wrong",)] == 0
     assert found["refrain_rejected_stores_total", ("empty",)] == 0
+    assert found["refrain_model_reloads_total", ("refused",)] == 0
     assert found["refrain_bloom_false_negatives_total", ()] == 0
 
 
@@ -60,6 +61,24 @@ def test_outcomes_of_all_tenants_are_summed_and_no_tenant_is_named() -> None:
     text = page.render()[0].decode()
     assert "acme" not in text
     assert "amy" not in text
+
+
+def test_engines_are_told_apart_by_version_for_as_long_as_they_serve() -> None:
+    observer = Observer()
+    serving = [EngineReading("vocode", "ab" * 32, "tiny@1", 0.95), EngineReading("vocode", "cd" * 32, "tiny@2", 0.05)]
+    observer.watch_engines(lambda: serving)
+    observer.record(Outcome("vocode", "acme", HIT_EXACT, "device", 0.002, engine="ab" * 32))
+    observer.record(Outcome("vocode", "acme", MISS, "", 0.3, compute_ms=250.0, engine="cd" * 32))
+    observer.engine_failed("cd" * 32)
+    page = MetricsPage(observer)
+    found = samples(page)
+    active, canary = ("abababababab", "tiny@1", "vocode"), ("cdcdcdcdcdcd", "tiny@2", "vocode")
+    for name, value in (("answers_total", 1), ("failures_total", 0), ("compute_seconds_count", 0), ("share", 0.95)):
+        assert found[f"refrain_engine_{name}", active] == value
+    for name, value in (("answers_total", 1), ("failures_total", 1), ("compute_seconds_sum", 0.25), ("share", 0.05)):
+        assert found[f"refrain_engine_{name}", canary] == value
+    serving.pop()
+    assert ("refrain_engine_failures_total", canary) not in samples(page)
 
 
 def test_histogram_buckets_are_cumulative_and_end_in_the_count() -> None:
@@ -98,6 +117,16 @@ def test_what_others_own_is_read_when_asked() -> None:
     assert found["refrain_bloom_false_negatives_total", ()] == 8
 
 
+def test_where_an_engine_really_runs_is_told() -> None:
+    observer = Observer()
+    observer.watch_engines(
+        lambda: [EngineReading("vocode", "ab" * 32, "v@1", 1.0, name="singer", provider="CUDAExecutionProvider")]
+    )
+    found = samples(MetricsPage(observer))
+    # Labels in alphabetical order: engine, model, provider, task.
+    assert found["refrain_engine_info", ("abababababab", "singer", "CUDAExecutionProvider", "vocode")] == 1
+
+
 def test_a_part_that_cannot_be_read_does_not_hide_the_others() -> None:
     observer = Observer()
     observer.watch_tier("redis", lambda: TierReading(entries=1 // 0))
@@ -116,7 +145,8 @@ def test_openmetrics_is_spoken_to_those_who_ask() -> None:
 class Site:
     def __init__(self) -> None:
         self.ready = False
-        self.server = HttpServer(MetricsPage(Observer()).render, lambda: self.ready)
+        about = ["vocode singer abababababab CPUExecutionProvider"]
+        self.server = HttpServer(MetricsPage(Observer()).render, lambda: self.ready, lambda: about)
         self.port = 0
 
     async def send(self, data: bytes, *, end: bool = False) -> tuple[int, bytes, bytes]:
@@ -146,6 +176,8 @@ async def test_liveness_and_readiness(site: Site) -> None:
     assert (await site.get("/healthz"))[0] == 200
     assert (await site.get("/readyz"))[0] == 503
     site.ready = True
+    page = (await site.get("/readyz?verbose=1"))[2]
+    assert page == b"serving\nvocode singer abababababab CPUExecutionProvider\n"
     assert (await site.get("/readyz?verbose=1"))[0] == 200
 
 

@@ -96,13 +96,15 @@ def test_an_input_is_named_by_its_kind_and_its_bytes(keys: TenantKeys) -> None:
 @given(digests=st.tuples(*[st.binary(min_size=32, max_size=32)] * 2))
 def test_a_pair_is_known_again_by_halves_and_only_to_its_tenant(digests: tuple[bytes, bytes]) -> None:
     own, other = TenantKeys(MASTER, "acme"), TenantKeys(MASTER, "beta")
-    name = own.pair_id(*digests)
-    assert own.open_pair(name) == (digests[0][:16], digests[1][:16])
-    assert other.open_pair(name) is None
+    for kind, another in ("fn", "nf"):
+        name = own.pair_id(*digests, kind)
+        assert own.open_pair(name) == (digests[0][:16], digests[1][:16])
+        assert other.open_pair(name) is None
+        assert own.open_pair(another + name[1:]) is None
 
 
 @settings(deadline=None)
-@given(name=st.one_of(st.text(max_size=90), st.from_regex(r"f[0-9a-f]{80}", fullmatch=True)))
+@given(name=st.one_of(st.text(max_size=90), st.from_regex(r"[fn][0-9a-f]{80}", fullmatch=True)))
 def test_no_pair_is_made_up(name: str) -> None:
     assert TenantKeys(MASTER, "acme").open_pair(name) is None
 

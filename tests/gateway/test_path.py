@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
+from google.rpc import error_details_pb2, status_pb2
 
-from models.engine import EngineError
+from gateway.errors import DETAILS_KEY
+from models.engine import ERRAND, Busy, EngineError, Errand, TooLate
 from protos.refrain.v1 import cache_pb2, speech_pb2
 from tests.gateway.rig import Rig, Status, gateway, hear, noise, say
 
@@ -83,6 +87,76 @@ async def test_a_caller_that_leaves_does_not_break_those_who_follow(rig: Rig) ->
     rig.speaker.open.set()
     assert (await follower).cache_info.status == Status.COALESCED
     assert rig.speaker.runs == 1
+
+
+async def test_an_engine_whose_line_is_full_says_when_to_come_back(rig: Rig) -> None:
+    rig.ear.fail = Busy(2.5)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await rig.speech.Recognize(hear(noise()))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    status = from_trailers(error.value)
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(retry)
+    assert retry.retry_delay.ToTimedelta().total_seconds() == 2.5
+    rig.ear.fail = None
+    assert (await rig.speech.Recognize(hear(noise()))).cache_info.status == Status.MISS
+
+
+async def test_work_that_would_begin_too_late_is_a_passed_deadline(rig: Rig) -> None:
+    rig.speaker.fail = TooLate("later than that")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await rig.speech.Synthesize(say())
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_who_followed_a_hurried_call_takes_its_place(rig: Rig) -> None:
+    """The deadline that passed was not the follower's."""
+    begin = rig.speaker.begin
+
+    async def late_at_first() -> None:
+        await begin()
+        if rig.speaker.runs == 1:
+            raise TooLate("for the first")
+
+    rig.speaker.begin = late_at_first
+    rig.speaker.open.clear()
+    leader = asyncio.ensure_future(rig.speech.Synthesize(say()))
+    await rig.speaker.started.wait()
+    follower = asyncio.ensure_future(rig.speech.Synthesize(say()))
+    while rig.running.cache.stats.coalesced == 0:
+        await asyncio.sleep(0)
+    rig.speaker.open.set()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await leader
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await follower).cache_info.status == Status.MISS
+    assert rig.speaker.runs == 2
+
+
+async def test_engines_are_told_the_deadline_and_whether_somebody_listens(rig: Rig) -> None:
+    told: list[Errand] = []
+    begin = rig.speaker.begin
+
+    async def noted() -> None:
+        told.append(ERRAND.get())
+        await begin()
+
+    rig.speaker.begin = noted
+    await rig.speech.Synthesize(say())
+    await rig.speech.Synthesize(say("Within a minute."), timeout=60.0)
+    config = speech_pb2.StreamingSynthesizeRequest(streaming_config=speech_pb2.StreamingSynthesizeConfig())
+    text = speech_pb2.StreamingSynthesizeRequest(input={"text": "As it comes."})
+    async for _ in rig.speech.StreamingSynthesize(iter([config, text])):
+        pass
+    assert [errand.early for errand in told] == [False, False, True]
+    assert told[0].deadline == math.inf
+    assert 0.0 < told[1].deadline - time.monotonic() < 61.0
+
+
+def from_trailers(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """The google.rpc.Status of a failed call."""
+    (data,) = [value for name, value in error.trailing_metadata() if name == DETAILS_KEY]
+    return status_pb2.Status.FromString(data)
 
 
 async def test_bypass_neither_reads_nor_writes(rig: Rig) -> None:

@@ -74,6 +74,37 @@ def test_the_threshold_decides(cosine: float, found: bool) -> None:
             book.resolve(query)
 
 
+@pytest.mark.parametrize(("dimensions", "found"), [(8, False), (16, False), (32, True), (64, True), (256, True)])
+def test_each_length_has_its_threshold_and_others_that_of_the_next_shorter(dimensions: int, found: bool) -> None:
+    book = VoiceBook({"anna": embedding(0).tolist()}, threshold={8: 0.97, 32: 0.9, 256: 0.8})
+    query = near(embedding(0), 0.92)[:dimensions].tolist()
+    if found:
+        assert book.resolve(query).handle == "anna"
+    else:
+        with pytest.raises(NoNearVoice, match=r"at least 0\.97"):
+            book.resolve(query)
+
+
+def test_all_that_decides_is_in_the_identity() -> None:
+    voices = {"anna": embedding(0).tolist(), "bert": embedding(1).tolist()}
+    changed = [
+        VoiceBook(voices, threshold=0.8),
+        VoiceBook(voices, threshold={8: 0.85, 256: 0.8}),
+        VoiceBook({"anna": voices["anna"]}),
+        VoiceBook({"anna": voices["bert"], "bert": voices["anna"]}),
+        VoiceBook({**voices, "bert": voices["bert"][:128]}),
+        VoiceBook({}),
+    ]
+    assert len({book.identity for book in [VoiceBook(voices), *changed]}) == 1 + len(changed)
+    assert VoiceBook(dict(reversed(voices.items()))).identity == VoiceBook(voices).identity
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e38])
+def test_no_length_overflows_or_vanishes(book: VoiceBook, scale: float) -> None:
+    resolved = book.resolve((embedding(1).astype(np.float64) * scale).tolist())
+    assert (resolved.handle, resolved.exact) == ("bert", True)
+
+
 def test_the_rest_of_the_vector_decides_between_voices_with_one_prefix() -> None:
     """As many as are confirmed share their first 32 numbers, so that the prefix alone says nothing."""
     head = embedding(0, 32)

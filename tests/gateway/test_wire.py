@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway import wire
 from gateway.audio import Encoding, Output, encode, waveform
-from gateway.errors import BadField, RefrainError, TooLarge
+from gateway.errors import BadField, NotServed, RefrainError, TooLarge
 from gateway.wire.messages import parse
 from gateway.wire.requests import EMBEDDING_LENGTHS, MEL_FRAMES
 from models.utterance import Mel, Text, Transcript, Waveform, Word
@@ -24,7 +24,12 @@ from protos.refrain.v1 import cache_pb2
 from protos.refrain.v1 import speech_pb2 as pb
 
 LIMITS = wire.Limits(
-    models={"recognize": ("ear", "ear-2"), "synthesize": ("mouth", "mouth-2"), "vocode": ("throat",)},
+    models={
+        "recognize": ("ear", "ear-2"),
+        "synthesize": ("mouth", "mouth-2"),
+        "vocode": ("throat",),
+        "embed": ("nose",),
+    },
     languages=("en-US", "en-GB"),
     voices=frozenset({"amy", "bob"} | {f"v{i:02}" for i in range(20)}),
     emotions=frozenset({"neutral", "cheerful"}),
@@ -51,6 +56,11 @@ def vocode(mel: Fields | None = None, **fields: Any) -> pb.VocodeRequest:
     return pb.VocodeRequest(mel=pb.MelSpectrogram(**values), **fields)
 
 
+def embed(sample: Fields | None = None, content: bytes = PCM, **fields: Any) -> pb.EmbedVoiceRequest:
+    values: Fields = {"explicit_decoding_config": L16} | (sample or {})
+    return pb.EmbedVoiceRequest(recording=pb.VoiceSample(content=content, **values), **fields)
+
+
 def decode(message: Message) -> wire.Decoded:
     return DECODERS[type(message)](message, LIMITS)
 
@@ -59,6 +69,7 @@ DECODERS: dict[type[Message], Callable[..., wire.Decoded]] = {
     pb.RecognizeRequest: wire.decode_recognize,
     pb.SynthesizeRequest: wire.decode_synthesize,
     pb.VocodeRequest: wire.decode_vocode,
+    pb.EmbedVoiceRequest: wire.decode_embed,
     pb.StreamingRecognitionConfig: wire.decode_streaming_recognize_config,
     pb.StreamingSynthesizeConfig: wire.decode_streaming_synthesize_config,
     pb.StreamingVocodeConfig: wire.decode_streaming_vocode_config,
@@ -66,6 +77,23 @@ DECODERS: dict[type[Message], Callable[..., wire.Decoded]] = {
 
 
 # ------------------------------------------------------------------------------------------------------- accepted
+
+
+def test_embed() -> None:
+    decoded = wire.Decoded(PCM, None, "", 1.0, "", "", None, 16, wire.DEFAULT_CONTROL, 0.5)
+    assert decode(embed(dimensions=16)) == decoded
+    whole = decode(embed(model="nose"))
+    assert (whole.model, whole.features) == ("nose", 256)
+    with pytest.raises(NotServed, match="no voice encoder"):
+        wire.decode_embed(embed(), wire.Limits())
+
+
+def test_a_mood_by_example_is_left_to_be_heard() -> None:
+    example = {"explicit_decoding_config": L16, "content": PCM}
+    decoded = decode(synthesize(voice={"name": "amy", "emotion_audio": example}))
+    assert (decoded.voice, decoded.emotion, decoded.example) == ("amy", "", PCM)
+    named = decode(synthesize(voice={"emotion": "cheerful", "emotion_audio": {"content": b"no sound"}}))
+    assert (named.emotion, named.example) == ("cheerful", b"")
 
 
 def test_recognize() -> None:
@@ -87,7 +115,7 @@ def test_synthesize() -> None:
         "cheerful",
         1.25,
         "en-US",
-        "mouth",
+        "",
         Output(Encoding.WAV, 16_000),
         0,
         wire.DEFAULT_CONTROL,
@@ -107,7 +135,7 @@ def test_vocode() -> None:
     ("spelt", "meant"),
     [
         (synthesize("caf\u00e9  now"), synthesize("cafe\u0301 now\n")),
-        (synthesize(), synthesize(model="mouth", voice={"emotion": "neutral", "language_code": "en-us"})),
+        (synthesize(), synthesize(voice={"emotion": "neutral", "language_code": "en-us"})),
         (synthesize(), synthesize(audio_config={"audio_encoding": 1, "sample_rate_hertz": 22_050, "speaking_rate": 1})),
         (synthesize(), synthesize(cache_control={})),
         (
@@ -321,8 +349,17 @@ CONTROLS = st.fixed_dictionaries(
 OUTPUTS = st.fixed_dictionaries(
     {}, optional={"audio_encoding": NUMBERS, "sample_rate_hertz": NUMBERS, "speaking_rate": REALS}
 )
+SAMPLES = st.fixed_dictionaries(
+    {"content": st.one_of(st.binary(), st.builds(lambda: PCM))},
+    optional={
+        "explicit_decoding_config": st.one_of(
+            st.just(L16), st.fixed_dictionaries({}, optional={"encoding": NUMBERS, "sample_rate_hertz": NUMBERS})
+        )
+    },
+)
 VOICES = st.one_of(
     st.fixed_dictionaries({}, optional={"name": st.text(), "language_code": st.text(), "emotion": st.text()}),
+    st.builds(lambda sample: {"emotion_audio": sample}, SAMPLES),
     st.builds(lambda values: {"embedding": {"values": values}}, st.lists(REALS, max_size=16)),
 )
 CONFIGS = st.fixed_dictionaries(
@@ -343,6 +380,7 @@ MESSAGES = st.one_of(
     st.builds(synthesize, st.text(), voice=VOICES, audio_config=OUTPUTS, model=st.text(), cache_control=CONTROLS),
     st.builds(recognize, CONFIGS, st.one_of(st.binary(), st.builds(lambda: PCM)), CONTROLS),
     st.builds(vocode, MELS, audio_config=OUTPUTS, cache_control=CONTROLS),
+    st.builds(lambda sample, size: pb.EmbedVoiceRequest(recording=sample, dimensions=size), SAMPLES, NUMBERS),
 )
 
 

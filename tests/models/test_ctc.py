@@ -77,11 +77,33 @@ def test_a_beam_sums_what_the_best_path_does_not() -> None:
     assert beam_search(log_probs, ALPHABET, width=4)[0][0] == "a"
 
 
-def test_a_word_score_decides_between_words_that_sound_alike() -> None:
+class Favour:
+    """Favours one word, as soon as it begins."""
+
+    def __init__(self, favourite: str) -> None:
+        self.favourite = favourite
+
+    def word(self, earlier: str, before: str, word: str) -> float:
+        return 0.0 if word == self.favourite else -3.0
+
+    def ahead(self, part: str) -> float:
+        return 0.0 if self.favourite.startswith(part) else -3.0
+
+
+def test_a_judge_decides_between_words_that_sound_alike() -> None:
     columns = np.array([[0.05, 0.5, 0.43, 0.02], [0.9, 0.03, 0.03, 0.04], [0.05, 0.02, 0.03, 0.9]], np.float32)
     log_probs = np.log(columns)
     assert beam_search(log_probs, ALPHABET)[0][0] == "a "
-    assert beam_search(log_probs, ALPHABET, word_score=lambda _, word: 0.0 if word == "b" else -3.0)[0][0] == "b "
+    assert beam_search(log_probs, ALPHABET, judge=Favour("b"))[0][0] == "b "
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_hoped_for_is_paid_back(seed: int) -> None:
+    log_probs = random_log_probs(5, ALPHABET.size, seed)
+    judge = Favour("ab")
+    for text, value in beam_search(log_probs, ALPHABET, width=10_000, floor=-math.inf, judge=judge):
+        bonus = sum(judge.word("", "", word) for word in text.split())
+        assert value == pytest.approx(score(log_probs, text, ALPHABET) + bonus, rel=1e-4, abs=1e-4), text
 
 
 def test_greedy_merges_repeats_and_gives_places() -> None:

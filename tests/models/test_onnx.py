@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.onnx import ModelFileError, OnnxModel, read_manifest
+from models.onnx import CUDA, ModelFileError, OnnxModel, Providers, read_manifest
+
+no_gpu = pytest.mark.skipif(Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists(), reason="this machine has a GPU")
 
 
 def graph(weight: float = 2.0) -> bytes:
@@ -31,7 +34,7 @@ def folder(at: Path, data: bytes | None = None, options: dict[str, Any] | None =
     at.mkdir()
     data = graph() if data is None else data
     (at / "model.onnx").write_bytes(data)
-    fields = {"name": "scale", "family": "vocoder", "licence": "MIT", "sha256": hashlib.sha256(data).hexdigest()}
+    fields = {"name": "scale", "family": "scale", "licence": "MIT", "sha256": hashlib.sha256(data).hexdigest()}
     lines = [f"{name} = {json.dumps(value)}" for name, value in {**fields, **manifest}.items()]
     lines += ["[options]", *(f"{name} = {json.dumps(value)}" for name, value in (options or {}).items())]
     (at / "model.toml").write_text("\n".join(lines))
@@ -50,6 +53,52 @@ def test_a_folder_is_loaded_and_runs(tmp_path: Path) -> None:
 def test_the_provider_is_the_one_that_runs_and_not_the_one_asked_for(tmp_path: Path) -> None:
     model = OnnxModel(folder(tmp_path / "m"), providers=["CPUExecutionProvider"])
     assert model.provider == model.session.get_providers()[0] == "CPUExecutionProvider"
+
+
+@no_gpu
+def test_a_provider_that_does_not_run_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = OnnxModel(folder(tmp_path / "m"), providers=Providers([CUDA]))
+    assert (model.provider, model.device) == ("CPUExecutionProvider", "cpu")
+    assert "CUDAExecutionProvider was asked for" in caplog.text
+
+
+@no_gpu
+def test_a_provider_that_does_not_run_is_an_error_where_providers_are_strict(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"must run on CUDAExecutionProvider.*would run on CPUExecutionProvider"):
+        OnnxModel(folder(tmp_path / "m"), providers=Providers([CUDA], strict=True))
+
+
+def test_a_provider_that_nobody_has_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"must run on Abacus, which is not in this build.*CPUExecutionProvider"):
+        OnnxModel(folder(tmp_path / "m"), providers=Providers(["Abacus"], strict=True))
+
+
+def test_strict_providers_that_run_are_served(tmp_path: Path) -> None:
+    for names in ([], ["CPUExecutionProvider"]):
+        model = OnnxModel(folder(tmp_path / f"m{len(names)}"), providers=Providers(names, strict=True))
+        assert model.provider == "CPUExecutionProvider"
+
+
+def test_a_chain_passes_on_what_lies_on_the_device(tmp_path: Path) -> None:
+    model = OnnxModel(folder(tmp_path / "m"))
+    x = np.array([1.0, -2.0], np.float32)
+    (once,) = model.on_device({"x": x})
+    (twice,) = model.on_device({"x": once}, to_host=("y",))
+    assert once.device_name() == model.device
+    assert twice.numpy().tolist() == [4.0, -8.0]
+    assert once.numpy().tolist() == model.run({"x": x})[0].tolist()
+
+
+def test_chains_of_many_threads_do_not_mix(tmp_path: Path) -> None:
+    model = OnnxModel(folder(tmp_path / "m"))
+
+    def work(number: int) -> list[float]:
+        (once,) = model.on_device({"x": np.full(64, number, np.float32)})
+        return list(model.on_device({"x": once})[0].numpy())
+
+    with ThreadPoolExecutor(4) as pool:
+        for number, answer in enumerate(pool.map(work, range(50))):
+            assert answer == [4.0 * number] * 64
 
 
 def test_the_identity_is_that_of_weights_and_options_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Speech is made here, by the shipped synthesizer where it is there and by flite w
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,7 @@ import soundfile
 from models import hearing
 from models import recognizer as module
 from models.ctc import PHRASE_STEPS, phrase_ends
-from models.engine import EngineError
+from models.engine import ERRAND, Busy, EngineError, Errand, TooLate
 from models.hearing import features
 from models.onnx import ModelFileError
 from models.recognizer import Recognizer, RecognizerEngine, RecognizerStream
@@ -118,6 +119,56 @@ def test_windows_give_what_one_pass_gives(
     assert np.allclose(recognizer.log_probs(mixture), whole, atol=1e-3)
 
 
+def test_silence_around_a_recording_changes_nothing(
+    recognizer: Recognizer, speech: np.ndarray, mixture: np.ndarray
+) -> None:
+    """The graph's edges are silence: a recording alone, and in the midst of as much silence as any step could see."""
+    steps = recognizer.context // hearing.STRIDE
+    for samples in (speech, mixture[:5_000], mixture[30_000:70_000], mixture[:170]):
+        heard = features(samples)
+        count = -(-len(heard) // hearing.STRIDE)
+        around = np.pad(heard, ((recognizer.context,) * 2, (0, 0)), constant_values=hearing.SILENCE)
+        rows = recognizer.steps(around, steps, steps + count)
+        assert np.allclose(recognizer.log_probs(samples), rows, atol=1e-4)
+
+
+def test_a_batch_hears_what_each_alone_would(recognizer: Recognizer, speech: np.ndarray, mixture: np.ndarray) -> None:
+    recordings = [speech, mixture[:20_000], speech[: len(speech) // 2], mixture[5_000:5_160], mixture[:70_123]]
+    batched = recognizer.log_probs_of(recordings)
+    for samples, rows in zip(recordings, batched, strict=True):
+        alone = recognizer.log_probs(samples)
+        assert rows.shape == alone.shape
+        assert np.allclose(rows, alone, atol=1e-4)
+        assert recognizer.read(rows).text == recognizer.transcribe(samples).text
+
+
+async def test_callers_at_once_are_told_what_each_alone_would_be(
+    recognizer: Recognizer, speech: np.ndarray, mixture: np.ndarray
+) -> None:
+    recordings = [speech[1000 * number :] for number in range(8)] + [mixture[: 16_000 * 9], mixture[:100], speech]
+    with ThreadPoolExecutor(2) as pool:
+        engine = RecognizerEngine(recognizer, pool, runners=1)
+
+        async def hear(samples: np.ndarray) -> str:
+            (heard,) = [chunk async for chunk in engine.run(Utterance(Waveform(samples, 16000)))]
+            return heard.text
+
+        texts = await asyncio.gather(*map(hear, recordings))
+    assert texts == [recognizer.transcribe(samples).text for samples in recordings]
+    assert texts[0] == texts[-1] == SENTENCE
+
+
+async def test_a_full_line_and_a_passed_deadline_are_told(recognizer: Recognizer, speech: np.ndarray) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        engine = RecognizerEngine(recognizer, pool, runners=1, waiting=0)
+        with pytest.raises(Busy):
+            await anext(engine.run(Utterance(Waveform(speech, 16000))))
+        engine = RecognizerEngine(recognizer, pool, runners=1)
+        ERRAND.set(Errand(deadline=0.0))
+        with pytest.raises(TooLate):
+            await anext(engine.run(Utterance(Waveform(speech, 16000))))
+
+
 def test_what_is_far_away_changes_nothing(recognizer: Recognizer, mixture: np.ndarray) -> None:
     """The manifest's `context` covers the network's receptive field: streams and windows rely on it."""
     reach = recognizer.context * hearing.HOP + hearing.WINDOW
@@ -190,6 +241,7 @@ async def test_the_engine_gives_one_final_transcript(engine: RecognizerEngine, s
     assert chunks[0].final
     assert engine.info.family == "recognizer"
     assert engine.info.sample_rate == 16000
+    assert engine.info.at_once == module.BATCH
     assert engine.info.provider == "CPUExecutionProvider"
 
 

@@ -1,24 +1,33 @@
-"""The shipped acoustic model and the engine around it. The vocoder here is a stand-in: only its contract matters."""
+"""The shipped acoustic model and the engine around it. The vocoder is a stand-in where only its contract matters."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+import soxr
 
-from models.engine import EngineError
-from models.onnx import ModelFileError
+from models.engine import ERRAND, EngineError, Errand
+from models.onnx import ModelFileError, read_manifest
 from models.pronounce import Pronouncer
-from models.synthesizer import PAUSES, AcousticModel, SynthesizerEngine
+from models.speaker import SpeakerEncoder
+from models.synthesizer import CUT, EMBEDDED, LEAD_IN, LEAD_OUT, PAUSES, AcousticModel, SynthesizerEngine
 from models.text import NothingToSpeak
-from models.utterance import MEL_HOP, MEL_RATE, Audio, Mel, Samples, Text, Utterance
+from models.training.vocoder_pitch import track
+from models.utterance import MEL_HOP, MEL_RATE, RECOGNIZER_RATE, Audio, Mel, Samples, Text, Utterance
+from models.vocoder import EARLY_FRAMES, Vocoder
 
 SENTENCE = "I have booked a table for four people on Friday evening."
+VOICES = ("slt", "rms", "awb", "kal", "kdl", "slt-bright", "slt-low", "rms-deep", "awb-high", "kal-high")
 
 
 class Level:
@@ -48,6 +57,11 @@ def acoustic() -> AcousticModel:
     return AcousticModel()
 
 
+@pytest.fixture(scope="module")
+def vocoder() -> Vocoder:
+    return Vocoder()
+
+
 @pytest.fixture
 def pool() -> ThreadPoolExecutor:
     with ThreadPoolExecutor(1, thread_name_prefix="speech") as executor:
@@ -64,12 +78,21 @@ async def collect(engine: SynthesizerEngine, utterance: Utterance) -> list[Sampl
 
 
 def test_what_it_offers(acoustic: AcousticModel) -> None:
-    assert acoustic.voices == ("slt", "rms", "awb", "kal")
+    assert acoustic.voices == VOICES
     assert acoustic.emotions == ("neutral", "cheerful", "sad", "angry", "calm")
     assert len(acoustic.identity) == 64
 
 
-@pytest.mark.parametrize("voice", ["slt", "rms", "awb", "kal"])
+def test_voices_are_known_by_embeddings_far_from_each_other(acoustic: AcousticModel) -> None:
+    assert tuple(acoustic.embeddings) == VOICES
+    rows = np.array(list(acoustic.embeddings.values()))
+    assert rows.shape == (len(VOICES), 256)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+    assert (rows @ rows.T - 2 * np.eye(len(VOICES))).max() < 0.95
+
+
+@pytest.mark.parametrize("voice", VOICES)
 def test_mel_is_speech(acoustic: AcousticModel, voice: str) -> None:
     mel = acoustic.mel(SENTENCE, voice)
     seconds = mel.shape[1] * MEL_HOP / MEL_RATE
@@ -104,15 +127,87 @@ def test_moods_change_rate_and_loudness(acoustic: AcousticModel) -> None:
     assert level["angry"] > level["cheerful"] > level["neutral"] > level["calm"] > level["sad"]
 
 
-def test_voices_differ(acoustic: AcousticModel) -> None:
-    lengths = {acoustic.mel(SENTENCE, voice).shape[1] for voice in acoustic.voices}
-    assert len(lengths) > 1
+def spoken_pitch(vocoder: Vocoder, mel: Samples) -> float:
+    """Mean fundamental of what the vocoder makes of it, in Hz."""
+    pitch = track(vocoder.wave(mel))
+    return float(np.exp(np.log(pitch.f0[pitch.voiced]).mean()))
+
+
+def test_voices_differ_in_pitch_or_in_envelope(acoustic: AcousticModel, vocoder: Vocoder) -> None:
+    mels = {voice: acoustic.mel(SENTENCE, voice) for voice in acoustic.voices}
+    pitch = {voice: spoken_pitch(vocoder, mel) for voice, mel in mels.items()}
+    # The mean of the loud frames, smoothed beyond the harmonics, tells throats apart.
+    loud = {voice: mel[:, mel.mean(axis=0) > np.median(mel)].mean(axis=1) for voice, mel in mels.items()}
+    shape = {voice: np.convolve(row - row.mean(), np.ones(9) / 9, mode="valid") for voice, row in loud.items()}
+    for one, other in itertools.combinations(acoustic.voices, 2):
+        semitones = abs(12 * np.log2(pitch[one] / pitch[other]))
+        assert semitones + 4 * np.abs(shape[one] - shape[other]).mean() > 2.0, (one, other)
+    assert pitch["rms-deep"] < 100 < pitch["awb"] < 150 < pitch["slt"] < 190 < pitch["slt-bright"] < 260
+
+
+def test_the_shipped_encoder_hears_every_voice_as_itself(acoustic: AcousticModel, vocoder: Vocoder) -> None:
+    encoder = SpeakerEncoder()
+    # Where this fails, run `python -m models.training acoustic embed`.
+    assert read_manifest(EMBEDDED)["options"]["encoder_sha256"] == encoder.model.manifest["sha256"]
+    rows = np.array(list(acoustic.embeddings.values()))
+    for place, voice in enumerate(acoustic.voices):
+        wave = soxr.resample(vocoder.wave(acoustic.mel(SENTENCE, voice)), MEL_RATE, RECOGNIZER_RATE)
+        assert int((rows @ encoder.embed(wave)).argmax()) == place, voice
+
+
+def test_moods_change_pitch(acoustic: AcousticModel, vocoder: Vocoder) -> None:
+    pitch = {mood: spoken_pitch(vocoder, acoustic.mel(SENTENCE, "rms", mood)) for mood in acoustic.emotions}
+    assert pitch["sad"] < pitch["calm"] < pitch["neutral"] < pitch["angry"] < pitch["cheerful"]
+
+
+def test_any_embedding_speaks_as_a_voice_between(acoustic: AcousticModel) -> None:
+    session = ort.InferenceSession(EMBEDDED / "model.onnx", providers=["CPUExecutionProvider"])
+    slt, rms = acoustic.embeddings["slt"], acoustic.embeddings["rms"]
+    neutral = np.array([[0, 1, 1, 0, 0]], np.float32)
+    symbols = np.array([[0, 57, 6, 22, 26, 0]], np.int64)
+    for vector in (slt + rms, -slt, 50 * slt, np.random.default_rng(0).normal(size=256) / 16, np.zeros(256)):
+        voice = np.asarray(vector[None], np.float32)
+        feeds = {"symbols": symbols, "voice": voice, "emotion": neutral, "speed": np.ones(1, np.float32)}
+        mel, frames = session.run(None, feeds)
+        assert np.isfinite(mel).all()
+        assert 20 < frames.sum() < 200
+
+
+def test_voices_that_are_not_as_the_manifest_says_are_refused(tmp_path: Path) -> None:
+    for file in ("model.onnx", "model.toml"):
+        (tmp_path / file).write_bytes((EMBEDDED / file).read_bytes())
+    with pytest.raises(ModelFileError, match=r"voices\.npz: missing"):
+        AcousticModel(tmp_path)
+    (tmp_path / "voices.npz").write_bytes(b"something else")
+    with pytest.raises(ModelFileError, match=r"voices\.npz: sha256 is .* option voices_sha256 says"):
+        AcousticModel(tmp_path)
+
+
+def test_a_graph_of_the_first_release_is_refused(tmp_path: Path) -> None:
+    """It took places in a table: voice and mood int64."""
+    make, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    inputs = [make("symbols", kind.INT64, [1, "n"]), make("voice", kind.INT64, [1]), make("mood", kind.INT64, [1])]
+    outputs = [make("mel", kind.FLOAT, [1, 80, "t"]), make("frames", kind.INT64, [1, "n"])]
+    nodes = [
+        onnx.helper.make_node("Identity", ["symbols"], ["frames"]),
+        onnx.helper.make_node("ConstantOfShape", ["shape"], ["mel"]),
+    ]
+    shape = onnx.numpy_helper.from_array(np.array([1, 80, 4], np.int64), "shape")
+    graph = onnx.helper.make_graph(nodes, "old", [*inputs, make("speed", kind.FLOAT, [1])], outputs, [shape])
+    opset = onnx.helper.make_opsetid("", 17)
+    data = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(data)
+    told = (EMBEDDED / "model.toml").read_text("utf-8")
+    digest = read_manifest(EMBEDDED)["sha256"]
+    (tmp_path / "model.toml").write_text(told.replace(digest, hashlib.sha256(data).hexdigest()), "utf-8")
+    with pytest.raises(ModelFileError, match=r"model\.onnx: .*voice.* emotion"):
+        AcousticModel(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("field", "options"),
     [
-        ("voice: 'bob'.*slt, rms, awb, kal", {"voice": "bob"}),
+        ("voice: 'bob'.*slt, rms, awb, kal, .*kal-high", {"voice": "bob"}),
         ("emotion: 'bored'.*neutral, cheerful, sad, angry, calm", {"emotion": "bored"}),
         ("speed: 3.0.*0.5 to 2", {"speed": 3.0}),
         ("speed: nan", {"speed": float("nan")}),
@@ -133,6 +228,47 @@ async def test_clause_by_clause_with_pauses(acoustic: AcousticModel, pool: Threa
         assert not chunk[-silence:].any()
         assert chunk[: -silence - 1].any()
     assert chunks[-1][-1] != 0.0
+
+
+def test_a_clause_is_the_same_wherever_it_is_cut(acoustic: AcousticModel) -> None:
+    """The cut in the graph against the cut in Python, with much and with little silence around."""
+    for said, speed in ((SENTENCE, 1.0), ("oh", 2.0), ("oh", 0.5)):
+        for clause, _ in acoustic.plan(said, speed=speed):
+            there = acoustic.clause_on_device(clause, speed=speed)
+            assert there.device_name() == acoustic.device
+            np.testing.assert_array_equal(there.numpy()[0], acoustic.clause_mel(clause, speed=speed))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (3, 6), (2, 9), (10, 1), (20, 30)])
+def test_the_cut_leaves_so_much_silence_and_no_more(before: int, after: int) -> None:
+    mel = np.random.default_rng(1).normal(size=(1, 80, before + 5 + after)).astype(np.float32)
+    session = ort.InferenceSession(CUT.read_bytes(), providers=["CPUExecutionProvider"])
+    frames, leads = np.array([[before, 2, 3, after]]), np.array([LEAD_IN, LEAD_OUT])
+    (cut,) = session.run(None, {"mel": mel, "frames": frames, "leads": leads})
+    end = mel.shape[2] - max(0, after - LEAD_OUT)
+    np.testing.assert_array_equal(cut, mel[:, :, max(0, before - LEAD_IN) : end])
+
+
+def test_the_cut_is_what_the_training_package_writes() -> None:
+    pytest.importorskip("onnx", reason="training needs the extra `train`")
+    from models.training.cut import graph
+
+    assert CUT.read_bytes() == graph()
+
+
+async def test_who_hears_it_as_it_comes_hears_it_early(acoustic: AcousticModel, pool: ThreadPoolExecutor) -> None:
+    """The first clause in pieces, the others whole; together what they are otherwise."""
+    vocoder = Vocoder()
+    engine = SynthesizerEngine(acoustic, vocoder, pool)
+    utterance = Utterance(Text("This is a sentence of some length, and this is another. Goodbye."))
+    whole = await collect(engine, utterance)
+    assert len(whole) == 3
+    ERRAND.set(Errand(early=True))
+    early = await collect(engine, utterance)
+    assert len(early) > len(whole)
+    assert len(early[0]) == EARLY_FRAMES * MEL_HOP < len(whole[0])
+    np.testing.assert_allclose(np.concatenate(early), np.concatenate(whole), atol=1e-4)
+    np.testing.assert_array_equal(early[-1], whole[-1])
 
 
 async def test_same_in_same_out(acoustic: AcousticModel, pool: ThreadPoolExecutor) -> None:
@@ -173,6 +309,8 @@ def test_identity_covers_the_chain(acoustic: AcousticModel, pool: ThreadPoolExec
     assert ours.identity != other.identity
     assert ours.family == "synthesizer"
     assert ours.voices == acoustic.voices
+    assert set(ours.voice_embeddings) == set(acoustic.voices)
+    assert ours.voice_embeddings["rms"] == tuple(map(float, acoustic.embeddings["rms"]))
     assert ours.sample_rate == MEL_RATE
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnx", reason="training needs the extra `train`")
 
 from models.pronounce import Pronouncer, unpack_lexicon  # noqa: E402
 from models.synthesizer import AcousticModel  # noqa: E402
-from models.training import acoustic, corpus, g2p, phrases  # noqa: E402
+from models.training import acoustic, acoustic_export, corpus, g2p, phrases  # noqa: E402
 from models.training.acoustic_data import frames_of_ends, load, word_starts  # noqa: E402
-from models.training.acoustic_model import Acoustic, comb_table  # noqa: E402
-from models.utterance import RECOGNIZER_RATE  # noqa: E402
+from models.training.acoustic_model import Acoustic, Speaking, begin_as, comb_table  # noqa: E402
+from models.training.vocoder_pitch import track  # noqa: E402
+from models.utterance import MEL_RATE, RECOGNIZER_RATE  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
@@ -64,9 +67,47 @@ def test_acoustic_model_trains_resumes_and_ships(small_corpus: Path, tmp_path: P
     reports = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [report["step"] for report in reports] == [3, 6]
     assert all(np.isfinite(list(report.values())).all() for report in reports)
-    acoustic.export(run, out)  # holds ONNX against PyTorch itself
+    acoustic_export.export(run, out)  # holds ONNX against PyTorch itself
     model = AcousticModel(out)
     assert model.mel("hello").shape[0] == 80
+    assert len(model.voices) >= 8
+    begun = Acoustic(len(model.voices), 32, 32, 16)
+    begin_as(begun, out)
+    for name, weight in torch.load(run / "average.pt", weights_only=True).items():
+        if name not in ("voice_pitch", "energy_scale"):
+            torch.testing.assert_close(begun.state_dict()[name], weight)
+
+
+def test_embeddings_are_shared_out_among_voices() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(5, 256)) + 2 * rng.normal(size=256)  # alike, as voices are
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    centre, shares = acoustic_export.sharing(rows)
+    speaking = Speaking(Acoustic(5, 32, 32, 16), torch.from_numpy(centre), torch.from_numpy(shares))
+    torch.testing.assert_close(speaking.shares(torch.from_numpy(rows)), torch.eye(5), atol=1e-4, rtol=0.0)
+    between = speaking.shares(torch.from_numpy(rows[:1] + rows[1:2]) / 2)
+    torch.testing.assert_close(between, torch.tensor([[0.5, 0.5, 0.0, 0.0, 0.0]]), atol=1e-4, rtol=0.0)
+    strange = speaking.shares(torch.from_numpy(rng.normal(size=(9, 256)).astype(np.float32)))
+    assert float(strange.min()) >= 0.0
+    torch.testing.assert_close(strange.sum(dim=1), torch.ones(9))
+    with pytest.raises(ValueError, match="5 voices are not independent"):
+        acoustic_export.sharing(rows[[0, 1, 2, 3, 3]])
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+def test_a_derived_teacher_keeps_its_pace(tmp_path: Path) -> None:
+    said = {}
+    for voice in ("kal16", "kal-high"):
+        job = corpus.Job("said.wav", "hello my friend", voice, "train", 1.0, 1.0)
+        phones, ends = corpus.speak_teacher(job, tmp_path / "said.wav")
+        samples, rate = sf.read(tmp_path / "said.wav", dtype="float32")
+        assert rate == RECOGNIZER_RATE
+        assert ends[-1] == pytest.approx(len(samples) / rate, abs=0.15)
+        pitch = track(np.asarray(soxr.resample(samples, rate, MEL_RATE), np.float32))
+        said[voice] = (phones, ends[-1], float(np.median(pitch.f0[pitch.voiced])))
+    assert said["kal16"][0] == said["kal-high"][0]
+    assert said["kal-high"][1] == pytest.approx(said["kal16"][1], rel=0.15)
+    assert said["kal-high"][2] > 1.4 * said["kal16"][2]
 
 
 def test_letters_to_phones_learn_and_ship(tmp_path: Path) -> None:

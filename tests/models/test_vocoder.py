@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
-from models.engine import Engine, EngineError
+from models.engine import ERRAND, Engine, EngineError, Errand
 from models.mel import log_mel
 from models.onnx import ModelFileError
 from models.utterance import MEL_HOP, Audio, Mel, Samples, Text, Utterance
-from models.vocoder import CHUNK_FRAMES, EMBEDDED, Vocoder, VocoderEngine
+from models.vocoder import CHUNK_FRAMES, EARLY_FRAMES, EMBEDDED, Vocoder, VocoderEngine
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +167,28 @@ async def test_engine_yields_the_wave_in_chunks(vocoder: Vocoder, mel: Samples) 
         assert engine.info.sample_rate == 22_050
         chunks = await collect(engine, Utterance(Mel(mel)))
     assert {chunk.rate for chunk in chunks} == {22_050}
-    assert len(chunks) > 3
+    assert len(chunks) == 1
+    assert np.array_equal(chunks[0].samples, vocoder.wave(mel))
+
+
+async def test_who_hears_it_as_it_comes_gets_a_small_chunk_first(vocoder: Vocoder, mel: Samples) -> None:
+    ERRAND.set(Errand(early=True))
+    with ThreadPoolExecutor(1) as pool:
+        chunks = await collect(VocoderEngine(vocoder, pool), Utterance(Mel(mel)))
+    assert [len(chunk.samples) // MEL_HOP for chunk in chunks] == [EARLY_FRAMES, mel.shape[1] - EARLY_FRAMES]
     assert np.abs(np.concatenate([chunk.samples for chunk in chunks]) - vocoder.wave(mel)).max() < 1e-4
+
+
+def test_no_chunk_grows_beyond_its_bound(vocoder: Vocoder, mel: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.vocoder.MOST_FRAMES", 100)
+    frames = [len(wave) // MEL_HOP for wave in vocoder.stream([mel], 10, 4)]
+    assert frames[:3] == [10, 40, 100]
+    assert sum(frames) == mel.shape[1]
+
+
+def test_a_mel_on_the_device_gives_the_same_wave(vocoder: Vocoder, mel: Samples) -> None:
+    there = ort.OrtValue.ortvalue_from_numpy(mel[None])
+    assert np.array_equal(vocoder.wave_of(there), vocoder.wave(mel))
 
 
 async def test_engine_serves_callers_at_once(vocoder: Vocoder, mel: Samples) -> None:

@@ -131,15 +131,17 @@ class AuditStats(_message.Message):
     def __init__(self, audited: _Optional[int] = ..., wrong: _Optional[int] = ..., undecided: _Optional[int] = ..., wrong_upper_bound: _Optional[float] = ..., limit: _Optional[float] = ..., serving: _Optional[bool] = ...) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("outcomes", "tiers", "audits", "uptime", "failed")
+    __slots__ = ("outcomes", "tiers", "audits", "near_audits", "uptime", "failed")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
     AUDITS_FIELD_NUMBER: _ClassVar[int]
+    NEAR_AUDITS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[OutcomeCount]
     tiers: _containers.RepeatedCompositeFieldContainer[TierStats]
     audits: AuditStats
+    near_audits: AuditStats
     uptime: _duration_pb2.Duration
     failed: int
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[OutcomeCount, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierStats, _Mapping]]] = ..., audits: _Optional[_Union[AuditStats, _Mapping]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., failed: _Optional[int] = ...) -> None: ...
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[OutcomeCount, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierStats, _Mapping]]] = ..., audits: _Optional[_Union[AuditStats, _Mapping]] = ..., near_audits: _Optional[_Union[AuditStats, _Mapping]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., failed: _Optional[int] = ...) -> None: ...

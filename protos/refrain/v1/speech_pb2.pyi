@@ -119,6 +119,16 @@ class AutoDetectDecodingConfig(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class VoiceSample(_message.Message):
+    __slots__ = ("auto_decoding_config", "explicit_decoding_config", "content")
+    AUTO_DECODING_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    EXPLICIT_DECODING_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    auto_decoding_config: AutoDetectDecodingConfig
+    explicit_decoding_config: ExplicitDecodingConfig
+    content: bytes
+    def __init__(self, auto_decoding_config: _Optional[_Union[AutoDetectDecodingConfig, _Mapping]] = ..., explicit_decoding_config: _Optional[_Union[ExplicitDecodingConfig, _Mapping]] = ..., content: _Optional[bytes] = ...) -> None: ...
+
 class RecognitionFeatures(_message.Message):
     __slots__ = ("enable_word_time_offsets", "enable_word_confidence")
     ENABLE_WORD_TIME_OFFSETS_FIELD_NUMBER: _ClassVar[int]
@@ -244,16 +254,18 @@ class VoiceEmbedding(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class VoiceSelectionParams(_message.Message):
-    __slots__ = ("name", "embedding", "language_code", "emotion")
+    __slots__ = ("name", "embedding", "language_code", "emotion", "emotion_audio")
     NAME_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_CODE_FIELD_NUMBER: _ClassVar[int]
     EMOTION_FIELD_NUMBER: _ClassVar[int]
+    EMOTION_AUDIO_FIELD_NUMBER: _ClassVar[int]
     name: str
     embedding: VoiceEmbedding
     language_code: str
     emotion: str
-    def __init__(self, name: _Optional[str] = ..., embedding: _Optional[_Union[VoiceEmbedding, _Mapping]] = ..., language_code: _Optional[str] = ..., emotion: _Optional[str] = ...) -> None: ...
+    emotion_audio: VoiceSample
+    def __init__(self, name: _Optional[str] = ..., embedding: _Optional[_Union[VoiceEmbedding, _Mapping]] = ..., language_code: _Optional[str] = ..., emotion: _Optional[str] = ..., emotion_audio: _Optional[_Union[VoiceSample, _Mapping]] = ...) -> None: ...
 
 class SynthesizeRequest(_message.Message):
     __slots__ = ("input", "voice", "audio_config", "model", "cache_control")
@@ -367,6 +379,36 @@ class StreamingVocodeResponse(_message.Message):
     cache_info: CacheInfo
     def __init__(self, audio_content: _Optional[bytes] = ..., cache_info: _Optional[_Union[CacheInfo, _Mapping]] = ...) -> None: ...
 
+class EmbedVoiceRequest(_message.Message):
+    __slots__ = ("recording", "dimensions", "model", "cache_control")
+    RECORDING_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CACHE_CONTROL_FIELD_NUMBER: _ClassVar[int]
+    recording: VoiceSample
+    dimensions: int
+    model: str
+    cache_control: CacheControl
+    def __init__(self, recording: _Optional[_Union[VoiceSample, _Mapping]] = ..., dimensions: _Optional[int] = ..., model: _Optional[str] = ..., cache_control: _Optional[_Union[CacheControl, _Mapping]] = ...) -> None: ...
+
+class NearVoice(_message.Message):
+    __slots__ = ("name", "cosine")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COSINE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    cosine: float
+    def __init__(self, name: _Optional[str] = ..., cosine: _Optional[float] = ...) -> None: ...
+
+class EmbedVoiceResponse(_message.Message):
+    __slots__ = ("embedding", "nearest_voice", "cache_info")
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_VOICE_FIELD_NUMBER: _ClassVar[int]
+    CACHE_INFO_FIELD_NUMBER: _ClassVar[int]
+    embedding: VoiceEmbedding
+    nearest_voice: NearVoice
+    cache_info: CacheInfo
+    def __init__(self, embedding: _Optional[_Union[VoiceEmbedding, _Mapping]] = ..., nearest_voice: _Optional[_Union[NearVoice, _Mapping]] = ..., cache_info: _Optional[_Union[CacheInfo, _Mapping]] = ...) -> None: ...
+
 class ListVoicesRequest(_message.Message):
     __slots__ = ("language_code",)
     LANGUAGE_CODE_FIELD_NUMBER: _ClassVar[int]
@@ -396,7 +438,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "family", "identity", "provider", "licence", "voices", "emotions", "sample_rate_hertz")
+    __slots__ = ("name", "family", "identity", "provider", "licence", "voices", "emotions", "sample_rate_hertz", "versions", "share")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +447,8 @@ class ModelInfo(_message.Message):
     VOICES_FIELD_NUMBER: _ClassVar[int]
     EMOTIONS_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     family: str
     identity: str
@@ -413,7 +457,9 @@ class ModelInfo(_message.Message):
     voices: _containers.RepeatedScalarFieldContainer[str]
     emotions: _containers.RepeatedScalarFieldContainer[str]
     sample_rate_hertz: int
-    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., identity: _Optional[str] = ..., provider: _Optional[str] = ..., licence: _Optional[str] = ..., voices: _Optional[_Iterable[str]] = ..., emotions: _Optional[_Iterable[str]] = ..., sample_rate_hertz: _Optional[int] = ...) -> None: ...
+    versions: _containers.RepeatedScalarFieldContainer[str]
+    share: float
+    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., identity: _Optional[str] = ..., provider: _Optional[str] = ..., licence: _Optional[str] = ..., voices: _Optional[_Iterable[str]] = ..., emotions: _Optional[_Iterable[str]] = ..., sample_rate_hertz: _Optional[int] = ..., versions: _Optional[_Iterable[str]] = ..., share: _Optional[float] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

@@ -64,6 +64,11 @@ class SpeechStub:
                 request_serializer=protos_dot_refrain_dot_v1_dot_speech__pb2.StreamingVocodeRequest.SerializeToString,
                 response_deserializer=protos_dot_refrain_dot_v1_dot_speech__pb2.StreamingVocodeResponse.FromString,
                 _registered_method=True)
+        self.EmbedVoice = channel.unary_unary(
+                '/refrain.v1.Speech/EmbedVoice',
+                request_serializer=protos_dot_refrain_dot_v1_dot_speech__pb2.EmbedVoiceRequest.SerializeToString,
+                response_deserializer=protos_dot_refrain_dot_v1_dot_speech__pb2.EmbedVoiceResponse.FromString,
+                _registered_method=True)
         self.ListVoices = channel.unary_unary(
                 '/refrain.v1.Speech/ListVoices',
                 request_serializer=protos_dot_refrain_dot_v1_dot_speech__pb2.ListVoicesRequest.SerializeToString,
@@ -123,6 +128,13 @@ class SpeechServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedVoice(self, request, context):
+        """A recording of one speaker to the voice's embedding, and the registered voice that is near it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVoices(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -167,6 +179,11 @@ def add_SpeechServicer_to_server(servicer, server):
                     servicer.StreamingVocode,
                     request_deserializer=protos_dot_refrain_dot_v1_dot_speech__pb2.StreamingVocodeRequest.FromString,
                     response_serializer=protos_dot_refrain_dot_v1_dot_speech__pb2.StreamingVocodeResponse.SerializeToString,
+            ),
+            'EmbedVoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedVoice,
+                    request_deserializer=protos_dot_refrain_dot_v1_dot_speech__pb2.EmbedVoiceRequest.FromString,
+                    response_serializer=protos_dot_refrain_dot_v1_dot_speech__pb2.EmbedVoiceResponse.SerializeToString,
             ),
             'ListVoices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVoices,
@@ -341,6 +358,33 @@ class Speech:
             '/refrain.v1.Speech/StreamingVocode',
             protos_dot_refrain_dot_v1_dot_speech__pb2.StreamingVocodeRequest.SerializeToString,
             protos_dot_refrain_dot_v1_dot_speech__pb2.StreamingVocodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedVoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/refrain.v1.Speech/EmbedVoice',
+            protos_dot_refrain_dot_v1_dot_speech__pb2.EmbedVoiceRequest.SerializeToString,
+            protos_dot_refrain_dot_v1_dot_speech__pb2.EmbedVoiceResponse.FromString,
             options,
             channel_credentials,
             insecure,
