@@ -25,7 +25,7 @@ from models.trigrams import Trigrams
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 WIDTH = 256
 KERNEL = 7
-SEARCH = {"beam": 48, "word_weight": 0.8, "word_bonus": 3.0, "least_confidence": 0.5, "lead": 0.12}
+SEARCH = {"beam": 64, "word_weight": 1.0, "word_bonus": 2.5, "least_confidence": 0.5, "lead": 0.12}
 """Width of the search, weight of the word counts, bonus per word: as measured best on dev sentences. Below
 least_confidence there was noise, and none of the clean dev sentences. lead: by how much words were late, in median."""
 DILATIONS = (1, 1, 1, 1, 2, 1, 2, 1, 2, 1)
