@@ -6,8 +6,9 @@ same objects, so that what runs in them goes on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,9 @@ def load_engines(
     registry = Registry(models_dir, trusted_keys)
     work = _Loading(registry, resolve_providers(providers), threads, pool, before.loaded if before else {})
     serving = registry.serving()
+    actives = {family: _active(serving[family]) for families in CHAINS.values() for family in families}
+    with ThreadPoolExecutor(3) as side_by_side:  # a session is made by one thread, and a start waits for all of them
+        list(side_by_side.map(work.model, ("vocoder", "acoustic", "recognizer"), itertools.repeat(actives)))
     by_task, versions, canaries, chains = {}, {}, {}, {}
     for task, families in CHAINS.items():
         active = {family: _active(serving[family]) for family in families}
@@ -124,17 +128,25 @@ class _Loading:
     def engine(self, task: str, chain: Mapping[str, Version]) -> Engine:
         engine: Engine
         if task == "recognize":
-            recognizer = self._model(lambda at: Recognizer(at, **self._how), chain["recognizer"])
+            recognizer = self.model("recognizer", chain)
             engine = self._once((task, recognizer), lambda: RecognizerEngine(recognizer, self._pool))
             return engine
-        vocoder = self._model(lambda at: Vocoder(at, **self._how), chain["vocoder"])
+        vocoder = self.model("vocoder", chain)
         if task == "vocode":
             engine = self._once((task, vocoder), lambda: VocoderEngine(vocoder, self._pool))
             return engine
-        g2p = chain["g2p"]
-        acoustic = self._model(lambda at: AcousticModel(at, g2p.folder, **self._how), chain["acoustic"], g2p)
+        acoustic = self.model("acoustic", chain)
         engine = self._once((task, acoustic, vocoder), lambda: SynthesizerEngine(acoustic, vocoder, self._pool))
         return engine
+
+    def model(self, family: str, chain: Mapping[str, Version]) -> Any:
+        """That model of a chain. Different ones may be asked for side by side."""
+        if family == "recognizer":
+            return self._model(lambda at: Recognizer(at, **self._how), chain[family])
+        if family == "vocoder":
+            return self._model(lambda at: Vocoder(at, **self._how), chain[family])
+        g2p = chain["g2p"]
+        return self._model(lambda at: AcousticModel(at, g2p.folder, **self._how), chain[family], g2p)
 
     def _model(self, make: Callable[[Path], Any], version: Version, *parts: Version) -> Any:
         """The model object of a version, checked and, unless it is built in, tried."""
