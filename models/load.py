@@ -93,7 +93,7 @@ def load_engines(
         list(side_by_side.map(work.model, ("vocoder", "acoustic", "recognizer"), itertools.repeat(actives)))
     by_task, versions, canaries, chains = {}, {}, {}, {}
     for task, families in CHAINS.items():
-        active = {family: _active(serving[family]) for family in families}
+        active = {family: actives[family] for family in families}
         engine = work.engine(task, active)
         by_task[task] = {engine.info.name: engine}
         versions[task] = {version.ref: engine for version in active.values()}

@@ -45,12 +45,10 @@ class Trigrams:
         self._size = size = len(self.words) + 1
         self._ids = {word: number for number, word in enumerate(self.words, 1)}
         # Lower orders count the different words seen before, not how often.
-        pairs = np.unique(grams[:, 1] * size + grams[:, 2])
+        pairs, pair_befores = np.unique(grams[:, 1] * size + grams[:, 2], return_counts=True)
         singles, befores = np.unique(pairs % size, return_counts=True)
-        triples = (grams[:, 0] * size + grams[:, 1]) * size + grams[:, 2]
-        before_pairs = np.unique(triples % (size * size), return_counts=True)
-        self._three = _Level(triples, counts, size)
-        self._two = _Level(before_pairs[0], before_pairs[1], size)
+        self._three = _Level((grams[:, 0] * size + grams[:, 1]) * size + grams[:, 2], counts, size)
+        self._two = _Level(pairs, pair_befores, size)
         total = int(befores.sum())
         left = DISCOUNT * len(singles) / total if total else 1.0
         self._alone = np.full(size, left * KNOWN_SHARE / max(1, len(self.words)))

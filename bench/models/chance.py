@@ -1,4 +1,4 @@
-"""What chance does to a figure: intervals by resampling whole speakers, equal error rates, areas under the curve."""
+"""What chance does to a figure: intervals by resampling whole speakers, equal error rates."""
 
 from __future__ import annotations
 
@@ -56,13 +56,6 @@ def ratio_interval(over: Sequence[float], under: Sequence[float], groups: Sequen
     """`interval` of sum(over) / sum(under)."""
     top, bottom = np.asarray(over, np.float64), np.asarray(under, np.float64)
     return interval(lambda at: float(top[at].sum() / max(bottom[at].sum(), 1e-12)), groups)
-
-
-def area(high: Floats, low: Floats) -> float:
-    """Area under the ROC curve: how often one of `high` scores above one of `low`, ties counted half."""
-    ordered = np.sort(low)
-    below = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
-    return float(below.sum() / (2 * len(high) * len(low)))
 
 
 def equal_error(scores: Floats, same: npt.NDArray[np.bool_], weights: Floats | None = None) -> float:

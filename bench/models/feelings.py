@@ -12,11 +12,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from bench.distort import speech_power
-from bench.models.chance import Floats, Places, area, interval
+from bench.models.chance import Floats, Places, interval
 from bench.models.folder import Row, sound, spread
 from bench.models.targets import Report
 from models.emotion import EmotionEncoder
 from models.prosody import ACTIVE_DB, track
+from models.training.measures import area
 from models.utterance import Samples
 
 Flags = npt.NDArray[np.bool_]

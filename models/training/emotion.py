@@ -27,6 +27,7 @@ from models.training.emotion_alter import CUES
 from models.training.emotion_data import Examples, prepare
 from models.training.emotion_moods import Moods, find
 from models.training.export import write_manifest
+from models.training.measures import area
 
 WIDTH, SIZE = 64, 16
 SLOPE = 2.0
@@ -121,8 +122,6 @@ def train(examples: Examples, work: Path, epochs: int, seed: int) -> Encoder:
 
 def judged(encoder: Encoder, examples: Examples) -> dict[str, float]:
     """On dev speakers' altered speech: AUC of arousal above 0.3 against below -0.3; R2 of arousal and of each cue."""
-    from models.training.emotion_report import auc
-
     encoder.eval()
     dev = examples.dev
     with torch.no_grad():
@@ -131,7 +130,7 @@ def judged(encoder: Encoder, examples: Examples) -> dict[str, float]:
     cues = examples.cues[dev].reshape(-1, len(CUES))
     left = np.square(told.numpy() - cues).mean(axis=0) / cues.var(axis=0)
     result = {
-        "dev_auc": auc(score.numpy()[arousal > 0.3], score.numpy()[arousal < -0.3]),
+        "dev_auc": area(score.numpy()[arousal > 0.3], score.numpy()[arousal < -0.3]),
         "arousal_r2": 1.0 - float(np.square(score.numpy() - arousal).mean() / arousal.var()),
     }
     result |= {f"{name}_r2": 1.0 - float(value) for name, value in zip(CUES, left, strict=True)}

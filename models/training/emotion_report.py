@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
-from scipy import fft, signal, stats
+from scipy import fft, signal
 
 from models.emotion import EmotionEncoder
 from models.mel import frames_of
 from models.prosody import ACTIVE_DB, track
 from models.training.emotion_data import rows
+from models.training.measures import area
 from models.utterance import RECOGNIZER_RATE, Samples
 
 HIGH, LOW = ("anger", "happiness", "fear"), ("sadness", "calm", "neutral")
@@ -39,12 +40,6 @@ class Heard:
     strong: bool
     scores: dict[str, float]
     mood: str
-
-
-def auc(high: npt.NDArray[Any], low: npt.NDArray[Any]) -> float:
-    """The chance that one of `high` is above one of `low`; ties count half."""
-    ranks = stats.rankdata(np.concatenate([high, low]))
-    return float((ranks[: len(high)].sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
 
 
 def loudness(samples: Samples) -> float:
@@ -112,7 +107,7 @@ def _standard(values: list[float]) -> Values:
 def contrast(clips: list[Heard], score: str, high: tuple[str, ...], low: tuple[str, ...]) -> float:
     """AUC of a score between two groups of emotions."""
     groups = [np.array([clip.scores[score] for clip in clips if clip.emotion in group]) for group in (high, low)]
-    return auc(*groups)
+    return area(*groups)
 
 
 def resampled(clips: list[Heard], rng: np.random.Generator) -> list[Heard]:

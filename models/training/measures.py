@@ -1,4 +1,7 @@
-"""What reports and benchmarks measure with: edit distance, Griffin-Lim to beat, distances of waves. No torch."""
+"""What reports and benchmarks measure with: edit distance, area under a curve, Griffin-Lim to beat, distances of waves.
+
+No torch, so that benchmarks need none.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from scipy import fft
 from models.mel import LOG_FLOOR, N_FFT, frames_of, hann, log_mel, mel_filterbank
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, RECOGNIZER_RATE, Samples
 
+Values = npt.NDArray[np.float64]
 Spectrum = npt.NDArray[np.complex128]
 _PAD = (N_FFT - MEL_HOP) // 2
 
@@ -25,6 +29,13 @@ def edits(a: Sequence[object], b: Sequence[object]) -> int:
         for j, right in enumerate(b, 1):
             last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (left != right))
     return row[-1]
+
+
+def area(high: Values, low: Values) -> float:
+    """Area under the ROC curve: how often one of `high` scores above one of `low`, ties counted half."""
+    ordered = np.sort(low)
+    below = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
+    return float(below.sum() / (2 * len(high) * len(low)))
 
 
 def griffin_lim(mel: Samples, iterations: int = 60, momentum: float = 0.99, seed: int = 0) -> Samples:

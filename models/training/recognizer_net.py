@@ -7,17 +7,15 @@ Dense convolutions rather than depthwise ones: on CPUs with matrix units they ar
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.hearing import BANDS, STRIDE
+from models.training.export import halve, hearing_graph, write_manifest
 from models.training.recognizer_edges import silent_edges
 from models.training.shipped import weights
 from models.trigrams import Trigrams
@@ -92,42 +90,18 @@ def export(network: Network, folder: Path, manifest: dict[str, str], words: Trig
     Returns the sha256 of model.onnx.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    network.eval()
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network,
-        (torch.zeros(2, 400, BANDS),),
-        buffer,  # type: ignore[arg-type]
-        input_names=["features"],
-        output_names=["log_probs"],
-        dynamic_axes={"features": {0: "batch", 1: "frames"}, "log_probs": {0: "batch", 1: "steps"}},
-        opset_version=17,
-        dynamo=False,
+    model = silent_edges(
+        halve(hearing_graph(network, torch.zeros(2, 400, BANDS), "log_probs", {0: "batch", 1: "steps"}))
     )
-    data = silent_edges(halve(onnx.load_from_string(buffer.getvalue()))).SerializeToString()
-    (folder / "model.onnx").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    lines = [f'{key} = "{value}"' for key, value in {**manifest, "sha256": digest}.items()]
-    lines += ["", "[options]", f'letters = "{LETTERS}"', f"bands = {BANDS}", f"stride = {STRIDE}"]
-    lines += [f"context = {context_frames()}", 'edges = "silence"']
+    onnx.save(model, folder / "model.onnx")
     words.save(folder / "words.npz")
-    lines += [f'words_sha256 = "{hashlib.sha256((folder / "words.npz").read_bytes()).hexdigest()}"']
-    lines += [f"{key} = {value}" for key, value in SEARCH.items()]
-    (folder / "model.toml").write_text("\n".join(lines) + "\n", "utf-8")
-    return digest
-
-
-def halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Large weights stored as float16 behind a Cast, which ONNX Runtime folds once when it loads the file."""
-    graph = model.graph
-    casts = []
-    for number, tensor in enumerate(graph.initializer):
-        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) > 4096:
-            name = tensor.name
-            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}_half")
-            graph.initializer[number].CopyFrom(half)
-            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    for node in reversed(casts):
-        graph.node.insert(0, node)
-    onnx.checker.check_model(model)
-    return model
+    options = {
+        "letters": LETTERS,
+        "bands": BANDS,
+        "stride": STRIDE,
+        "context": context_frames(),
+        "edges": "silence",
+        "words_sha256": hashlib.sha256((folder / "words.npz").read_bytes()).hexdigest(),
+        **SEARCH,
+    }
+    return write_manifest(folder, **manifest, options=options)

@@ -16,21 +16,11 @@ import numpy as np
 from models.ctc import greedy, score
 from models.recognizer import Recognizer, transcript_of
 from models.training.augment import add_noise, companded
+from models.training.measures import edits
 from models.training.recognizer_data import Clip, Pool
 from models.utterance import RECOGNIZER_RATE, Samples
 
 Alter = Callable[[Samples], Samples]
-
-
-def word_errors(said: str, heard: str) -> int:
-    """Substitutions, insertions and deletions between two texts, by words."""
-    left, right = said.split(), heard.split()
-    row = list(range(len(right) + 1))
-    for i, word in enumerate(left, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(right, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1]
 
 
 def wilson(right: int, total: int) -> list[float]:
@@ -55,7 +45,7 @@ def word_error_rate(
         path = transcript_of([greedy(recognizer.log_probs(samples), recognizer.alphabet)], final=True).text
         voice = "espeak" if clip.voice.startswith(("espeak", "en-")) else clip.voice
         for name, text in (("all", heard), (voice, heard), ("all, best path", path)):
-            errors[name] = errors.get(name, 0) + word_errors(clip.text, text)
+            errors[name] = errors.get(name, 0) + edits(clip.text.split(), text.split())
             words[name] = words.get(name, 0) + len(clip.text.split())
     return {name: {"wer": round(errors[name] / words[name], 4), "words": words[name]} for name in sorted(words)}
 

@@ -7,8 +7,6 @@ angular margins (M-Vec, arXiv 2409.15782).
 
 from __future__ import annotations
 
-import hashlib
-import io
 from pathlib import Path
 
 import onnx
@@ -18,7 +16,7 @@ from torch.nn import functional
 
 from models.hearing import BANDS
 from models.speaker import DIMENSIONS
-from models.training.recognizer_net import halve
+from models.training.export import halve, hearing_graph, write_manifest
 
 WIDTH = 192
 
@@ -106,24 +104,8 @@ class NestedMargin(nn.Module):
 def export(network: Network, folder: Path, manifest: dict[str, str], thresholds: list[float]) -> str:
     """Writes model.onnx (weights stored in half precision, computed in single) and model.toml; returns the sha256."""
     folder.mkdir(parents=True, exist_ok=True)
-    network.eval()
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network,
-        (torch.randn(2, 300, BANDS),),
-        buffer,  # type: ignore[arg-type]
-        input_names=["features"],
-        output_names=["embedding"],
-        dynamic_axes={"features": {0: "batch", 1: "frames"}, "embedding": {0: "batch"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    data = halve(onnx.load_from_string(buffer.getvalue())).SerializeToString()
-    (folder / "model.onnx").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    lines = [f'{key} = "{value}"' for key, value in {**manifest, "sha256": digest}.items()]
-    lines += ["", "[options]", f"bands = {BANDS}", f"dimensions = {list(DIMENSIONS)}"]
-    written = [f"{cosine:.3f}" for cosine in thresholds]
-    lines += [f"threshold = {written[-1]}", f"thresholds = [{', '.join(written)}]"]
-    (folder / "model.toml").write_text("\n".join(lines) + "\n", "utf-8")
-    return digest
+    model = halve(hearing_graph(network, torch.randn(2, 300, BANDS), "embedding", {0: "batch"}))
+    onnx.save(model, folder / "model.onnx")
+    cosines = [round(cosine, 3) for cosine in thresholds]
+    options = {"bands": BANDS, "dimensions": DIMENSIONS, "threshold": cosines[-1], "thresholds": cosines}
+    return write_manifest(folder, **manifest, options=options)

@@ -17,6 +17,7 @@ from bench.models import chance, folder, synthesizer, voices
 from bench.models.folder import FolderError, Row
 from bench.models.targets import TARGETS
 from models.synthesizer import AcousticModel
+from models.training.measures import area
 from models.utterance import MEL_RATE, RECOGNIZER_RATE, Samples
 from models.vocoder import Vocoder
 
@@ -188,7 +189,7 @@ def test_equal_error_and_area_of_known_scores() -> None:
     same = np.array([True] * 4 + [False] * 4)
     assert chance.equal_error(np.array([5.0, 6, 7, 8, 1, 2, 3, 4]), same) == 0
     assert chance.equal_error(np.array([1.0, 6, 7, 8, 2, 3, 4, 9]), same) == pytest.approx(0.25)
-    assert chance.area(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(0.875)
+    assert area(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(0.875)
     low, high = chance.ratio_interval([1, 0, 1, 0], [1, 1, 1, 1], ["a", "b", "c", "d"])
     assert 0 <= low < 0.5 < high <= 1
 

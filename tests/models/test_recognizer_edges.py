@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ onnx = pytest.importorskip("onnx", reason="training needs the extra `train`")
 import onnxruntime as ort  # noqa: E402
 
 from models.hearing import BANDS, SILENCE, STRIDE  # noqa: E402
+from models.training.export import halve, hearing_graph  # noqa: E402
 from models.training.recognizer_edges import convert, silent_edges  # noqa: E402
-from models.training.recognizer_net import Network, context_frames, halve  # noqa: E402
+from models.training.recognizer_net import Network, context_frames  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
@@ -32,18 +32,7 @@ def plain() -> onnx.ModelProto:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network,
-        (torch.zeros(2, 400, BANDS),),
-        buffer,
-        input_names=["features"],
-        output_names=["log_probs"],
-        dynamic_axes={"features": {0: "batch", 1: "frames"}, "log_probs": {0: "batch", 1: "steps"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    return halve(onnx.load_from_string(buffer.getvalue()))
+    return halve(hearing_graph(network, torch.zeros(2, 400, BANDS), "log_probs", {0: "batch", 1: "steps"}))
 
 
 def run(model: onnx.ModelProto, features: np.ndarray) -> np.ndarray:
