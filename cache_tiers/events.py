@@ -35,6 +35,8 @@ ACKNOWLEDGED = "acknowledged"
 """Payload: the id of an event that the sender, and all before it, has applied; or by which it joined and rebuilt."""
 QUARANTINED = "quarantined"
 """An entry was reported wrong. Payload: codec.pack_names."""
+AUDITED = "audited"
+"""A gateway's count of audited fuzzy answers has changed. The payload is its owner's business."""
 
 TENANT = "tenant:"
 

@@ -163,6 +163,24 @@ class ReadThrough:
         entry = await self._fetch(key)
         return None if entry is None else self._remote_hit(key, entry)
 
+    async def peek(self, key: CacheKey) -> Answer | None:
+        """What a tier has, for a person to see: no access of the device tier, and nothing moves up into it."""
+        lease = self.device.hold(key)
+        if lease is not None:
+            with lease:
+                return self._seen(self.device.name, lease.entry)
+        if self._remote is None:
+            return None
+        try:
+            entry = await self._remote.get(key)
+        except Exception:  # as in _fetch
+            self.stats.remote_errors += 1
+            return None
+        return None if entry is None else self._seen(self._remote.name, entry)
+
+    def _seen(self, tier: str, entry: Entry) -> Answer | None:
+        return None if 0 < entry.expires <= self._clock() else self._hit(tier, entry, None)
+
     async def get(
         self,
         key: CacheKey,

@@ -1,4 +1,4 @@
-"""CacheAdmin: warm, invalidate, erase, report a wrong hit, count. Always on the caller's own tenant."""
+"""CacheAdmin: warm, invalidate, erase, report a wrong hit, explain, count. Always on the caller's own tenant."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from cache_tiers.erasure import Gateways
 from cache_tiers.link import Unavailable as RedisUnavailable
 from cache_tiers.read_through import ReadThrough
 from gateway import wire
+from gateway.audits import near_of, respoken_of
 from gateway.engines import Engines
 from gateway.errors import BadField, EraseIncomplete, Unavailable, status_of
+from gateway.explain import Explainer
 from gateway.keys import Keys
 from gateway.observe import Observer
 from gateway.path import RequestPath
-from gateway.recall import Recall, near_of
+from gateway.recall import Recall
 from gateway.stats import AuditCount
-from gateway.tasks import SYNTHESIZE
+from gateway.tasks import RECOGNIZE, SYNTHESIZE
 from gateway.tenants import CallContext, Tenants
+from gateway.wire.explanation import explain_response
 from gateway.wire.messages import parse
 from protos.refrain.v1 import cache_pb2, speech_pb2
 
@@ -44,6 +47,7 @@ class Admin:
     ) -> None:
         self._path, self._limits, self._tenants, self._keys, self._engines = path, limits, tenants, keys, engines
         self._cache, self._gateways, self._recall, self._observer = cache, gateways, recall, observer
+        self._explainer = Explainer(path, recall, cache)
 
     async def warm(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)
@@ -146,8 +150,14 @@ class Admin:
                 "the entry_id of a HIT_FUZZY answer",
                 "an exact answer can't be another recording's; drop it with Invalidate" if entry_id[:1] == "e" else "",
             )
-        new = await self._recall.report_wrong(near_of(tenant) if entry_id[0] == "n" else tenant, *pair)
+        books = {"n": near_of(tenant), "r": respoken_of(tenant)}.get(entry_id[0], tenant)
+        new = await self._recall.audits.report_wrong(books, *pair)
         return cache_pb2.ReportWrongHitResponse(quarantined=new).SerializeToString()
+
+    async def explain_recall(self, data: bytes, context: CallContext) -> bytes:
+        tenant = self._tenants.of(context)
+        decoded, input_digest = await self._path.decode(RECOGNIZE, tenant, data)
+        return explain_response(await self._explainer.explain(tenant, decoded, input_digest, len(data)))
 
     async def stats(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)
@@ -177,9 +187,25 @@ class Admin:
                 evictions=sum(tier.evictions.values()),
                 errors=tier.errors,
             )
-        audit = self._recall.audit_count(tenant)
+        audit = self._recall.audits.count(tenant)
         response.audits.CopyFrom(_audits(audit))
-        response.near_audits.CopyFrom(_audits(self._recall.audit_count(near_of(tenant))))
+        response.near_audits.CopyFrom(_audits(self._recall.audits.count(near_of(tenant))))
+        for count in self._observer.languages(tenant):
+            response.languages.add(
+                task=count.task,
+                language=count.language,
+                requests=count.requests,
+                hits_exact=count.hits_exact,
+                hits_fuzzy=count.hits_fuzzy,
+            )
+        for found in self._recall.audits.by_language([tenant]):
+            response.audits_by_language.add(
+                language=found.language,
+                audited=found.audited,
+                wrong=found.wrong,
+                undecided=found.undecided,
+                wrong_upper_bound=found.wrong_upper_bound,
+            )
         return response.SerializeToString()
 
 
@@ -191,6 +217,12 @@ def _audits(count: AuditCount) -> cache_pb2.AuditStats:
         wrong_upper_bound=count.wrong_upper_bound,
         limit=count.limit,
         serving=count.serving,
+        doubted_upper_bound=count.doubted_upper_bound,
+        from_similarity=count.from_similarity,
+        alarms=count.alarms,
+        shadow=count.shadow,
+        would_serve=count.would_serve,
+        withheld=count.withheld,
     )
 
 

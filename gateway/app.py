@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import hashlib
 import logging
 import os
 import secrets
@@ -42,6 +43,7 @@ from cache_tiers.sealed import Keyring
 from gateway import wire
 from gateway.admin import Admin
 from gateway.admission import Slots
+from gateway.audits import TenantPolicy
 from gateway.budget import Budget
 from gateway.encoders import Listener, VoiceEngine, encoder_info
 from gateway.engines import Engines
@@ -51,7 +53,7 @@ from gateway.journal import RedisJournal
 from gateway.keys import Keys
 from gateway.observe import Observer, configure_logging
 from gateway.path import RequestPath
-from gateway.recall import Recall, TenantPolicy
+from gateway.recall import Recall
 from gateway.reload import Reloader
 from gateway.server import GrpcServer
 from gateway.servicer import Servicer
@@ -122,7 +124,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         # Twice the policy's bytes of memory: entries dropped while leased are still there until they are released.
         device = DeviceTier(HostMemory(2 * device_bytes), policy, clock=time.time)
         cache = ReadThrough(device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs)
-        journal = RedisJournal(shared.tier, Ledger(shared.link), shared.events)
+        journal = RedisJournal(shared.tier, Ledger(shared.link), shared.events, _owner(settings))
         recall = Recall(_policies(settings), journal, epochs=shared.epochs)
         observer = Observer(_trace(settings, keys, stack))
         tenants = Tenants(settings.tokens)
@@ -311,6 +313,12 @@ def _shared(settings: Settings, private: EmbeddedRedis | None, master: bytes) ->
     return Shared(link, events, epochs, tier, gateways)
 
 
+def _owner(settings: Settings) -> str:
+    """This gateway over its restarts, for what gateways on one Redis keep side by side."""
+    place = f"{socket.gethostname()}:{settings.data_dir.resolve()}"
+    return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
+
+
 async def _join(shared: Shared, stack: contextlib.AsyncExitStack) -> None:
     """Enters the registry of gateways before the stream, so that no erasure overlooks this one."""
     await shared.gateways.start()
@@ -334,7 +342,15 @@ def _trace(settings: Settings, keys: Keys, stack: contextlib.AsyncExitStack) -> 
 def _policies(settings: Settings) -> Callable[[str], TenantPolicy]:
     def policy(tenant: str) -> TenantPolicy:
         own = settings.tenant(tenant)
-        return TenantPolicy(own.fuzzy, own.min_similarity, own.wrong_hit_limit, own.require_proof)
+        return TenantPolicy(
+            fuzzy=own.fuzzy,
+            min_similarity=own.min_similarity,
+            wrong_hit_limit=own.wrong_hit_limit,
+            require_proof=own.require_proof,
+            require_near_proof=own.require_near_proof,
+            pool_audits=own.pool_audits,
+            respoken=own.respoken,
+        )
 
     return functools.cache(policy)
 

@@ -90,6 +90,10 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
     hear.add_argument("file", type=Path)
     hear.add_argument("--fuzzy", action="store_true", help="an earlier recording of the same speech may answer")
     hear.add_argument("--words", action="store_true", help="print each word's place and confidence as well")
+    hear.add_argument("--explain", action="store_true", help="say and draw why memory did or did not answer")
+    hear.add_argument(
+        "--picture", type=Path, metavar="FILE.svg", help="where to draw it; default NAME.explain.svg in this folder"
+    )
     _audio_in(hear)
 
     embed = _call(commands, "embed", _embed, "whose voice a recording is, as numbers")
@@ -249,17 +253,28 @@ def _vocode(arguments: argparse.Namespace) -> int:
 
 
 def _hear(arguments: argparse.Namespace) -> int:
-    encoding = _encoding_in(arguments)
+    options = {
+        "fuzzy": arguments.fuzzy, "encoding": _encoding_in(arguments), "rate": arguments.rate, "words": arguments.words,
+        **_chosen_cache(arguments),
+    }  # fmt: skip
+    explain = arguments.explain or arguments.picture is not None
     with _client(arguments) as client:
-        heard = client.recognize(
-            arguments.file, fuzzy=arguments.fuzzy, encoding=encoding, rate=arguments.rate, words=arguments.words,
-            **_chosen_cache(arguments),
-        )  # fmt: skip
+        if explain:
+            from gateway.explain_command import draw, picture_path, print_explanation
+
+            drawn = picture_path(arguments.file, arguments.picture)
+            told = client.explain(arguments.file, **options)  # first, so that what is now stored is not in it
+        heard = client.recognize(arguments.file, **options)
     print(heard.transcript or "(nothing was recognized)")
     for word in heard.words:
         print(f"  {word.start_s:7.2f} to {word.end_s:6.2f} s  {word.confidence:4.2f}  {word.text}")
     if heard.info is not None:
         print(heard.info.describe())
+    if explain:
+        print()
+        print_explanation(told)
+        _write(drawn, draw(told, arguments.file))
+        print(f"{drawn}: the picture of it")
     return 0
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from cache_tiers.codec import unpack_names
 from cache_tiers.erasure import Gateways
-from cache_tiers.events import INSERTED, QUARANTINED, REMOVED, TENANT, Event, EventStream
+from cache_tiers.events import AUDITED, INSERTED, QUARANTINED, REMOVED, TENANT, Event, EventStream
 from cache_tiers.read_through import ReadThrough
 from cache_tiers.redis import RedisTier
-from gateway.journal import unpack_quarantine
+from gateway.journal import unpack_quarantine, unpack_tally
 from gateway.recall import Recall
 
 
@@ -52,7 +52,11 @@ def follow(
 
     def quarantined(event: Event) -> None:
         if event.source != events.gateway:
-            recall.hear_quarantine(*unpack_quarantine(event.payload))
+            recall.audits.hear_quarantine(*unpack_quarantine(event.payload))
+
+    def audited(event: Event) -> None:
+        if event.source != events.gateway:
+            recall.audits.hear_tally(*unpack_tally(event.payload))
 
     def gap() -> None:
         nonlocal joined
@@ -69,6 +73,7 @@ def follow(
 
     events.on_gap(gap)
     events.on(QUARANTINED, quarantined)
+    events.on(AUDITED, audited)
     events.on(INSERTED, inserted)
     events.on(REMOVED, removed)
     gateways.on_erase(erased)

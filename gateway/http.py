@@ -21,7 +21,18 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from gateway.observe import BOUNDS, Cell, EngineCell, EngineReading, Observer, TierReading
-from gateway.stats import BYPASS, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, STATUSES, TASKS, TIERS, AuditCount
+from gateway.stats import (
+    BYPASS,
+    COALESCED,
+    HIT_EXACT,
+    HIT_FUZZY,
+    MISS,
+    STATUSES,
+    TASKS,
+    TIERS,
+    AuditCount,
+    LanguageAudits,
+)
 
 log = logging.getLogger("refrain.http")
 T = TypeVar("T")
@@ -77,6 +88,7 @@ class MetricsPage(Collector):
         yield from self._engines()
         yield from self._tiers()
         yield from self._audits()
+        yield from self._languages()
         yield from self._own()
 
     def _sums(self, groups: Mapping[tuple[str, str, str], Sequence[Cell]]) -> Iterator[Metric]:
@@ -162,9 +174,34 @@ class MetricsPage(Collector):
         yield _counter("fuzzy_audits", "Fuzzy answers judged.", ("verdict",), verdicts)
         bound = "Upper 95 % bound of the share of wrong answers among fuzzy hits."
         yield _gauge("fuzzy_wrong_upper_bound", bound, (), {(): audits.wrong_upper_bound})
-        limit = "Fuzzy answers stop when audits show, with 95 % confidence, a larger share of them wrong."
+        doubted = "The same bound, were every undecided audit a wrong one."
+        yield _gauge("fuzzy_wrong_upper_bound_doubted", doubted, (), {(): audits.doubted_upper_bound})
+        least = "Least similarity of fuzzy answers that are served; above 1 while none is."
+        yield _gauge("fuzzy_serving_from_similarity", least, (), {(): audits.from_similarity})
+        alarms = "Times that audits showed wrong answers to have become frequent."
+        yield _counter("fuzzy_alarms", alarms, (), {(): audits.alarms})
+        unserved = {("withheld",): audits.withheld, ("shadow",): audits.would_serve}
+        yield _counter("fuzzy_unserved", "Fuzzy answers found and not served, by why.", ("reason",), unserved)
+        limit = "Largest share of fuzzy answers that may be wrong."
         yield _gauge("fuzzy_wrong_limit", limit, (), {(): audits.limit})
         yield _gauge("fuzzy_serving", "1 while fuzzy answers are served.", (), {(): float(audits.serving)})
+
+    def _languages(self) -> Iterator[Metric]:
+        counts: dict[tuple[str, ...], float] = {}
+        for row in self._observer.languages():
+            counts[row.task, row.language, "hit_exact"] = row.hits_exact
+            counts[row.task, row.language, "hit_fuzzy"] = row.hits_fuzzy
+            counts[row.task, row.language, "other"] = row.requests - row.hits_exact - row.hits_fuzzy
+        what = "Answered requests by the language they named."
+        yield _counter("language_requests", what, ("task", "language", "status"), counts)
+        nothing: Sequence[LanguageAudits] = ()
+        verdicts: dict[tuple[str, ...], float] = {}
+        for one in self._read(self._observer.audited_languages, nothing):
+            verdicts[one.language, "right"] = one.audited - one.wrong - one.undecided
+            verdicts[one.language, "wrong"] = one.wrong
+            verdicts[one.language, "undecided"] = one.undecided
+        what = "Fuzzy answers judged, by the language their requests named."
+        yield _counter("language_fuzzy_audits", what, ("language", "verdict"), verdicts)
 
     def _own(self) -> Iterator[Metric]:
         nothing: float | Mapping[str, float] = {}

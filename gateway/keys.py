@@ -17,6 +17,8 @@ KEY_VERSION = 1
 
 _NUMBERS = struct.Struct("<HBBIqd")
 _LENGTH = struct.Struct("<I")
+_PAIRS = {"f": b"pair\0", "n": b"near\0", "r": b"said\0"}
+"""What the seal of each kind of pair says it is."""
 
 
 class KeyFields(NamedTuple):
@@ -64,7 +66,7 @@ class TenantKeys:
     def pair_id(self, query: bytes, digest: bytes, kind: str = "f") -> str:
         """The entry_id of a fuzzy answer: both input digests, halved, and a seal that says it was given here.
 
-        `kind`: f for a recalled recording, n for a near voice or mood.
+        `kind`: f for a recalled recording, r for a command said again, n for a near voice or mood.
         """
         pair = query[:16] + digest[:16]
         return kind + (pair + self._seal(pair, kind)).hex()
@@ -76,13 +78,12 @@ class TenantKeys:
         except ValueError:
             return None
         kind = entry_id[:1]
-        if kind not in ("f", "n") or len(data) != 40 or not hmac.compare_digest(data[32:], self._seal(data[:32], kind)):
+        if kind not in _PAIRS or len(data) != 40 or not hmac.compare_digest(data[32:], self._seal(data[:32], kind)):
             return None
         return data[:16], data[16:32]
 
     def _seal(self, pair: bytes, kind: str) -> bytes:
-        what = b"pair\0" if kind == "f" else b"near\0"
-        return hmac.digest(self._tag, what + pair, "sha256")[:8]
+        return hmac.digest(self._tag, _PAIRS[kind] + pair, "sha256")[:8]
 
     def tag(self, kind: str, name: str) -> str:
         """The name under which entries are evicted together, such as tag("subject", id); nothing in clear."""

@@ -18,12 +18,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from gateway.stats import BYPASS, HIT_EXACT, STATUSES, AuditCount, OutcomeCount
+from gateway.stats import (
+    BYPASS,
+    HIT_EXACT,
+    HIT_FUZZY,
+    STATUSES,
+    AuditCount,
+    LanguageAudits,
+    LanguageCount,
+    OutcomeCount,
+)
 from gateway.trace import AccessTrace
 
 _R20: Final = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.24, 2.5, 2.8, 3.15, 3.55, 4, 4.5, 5, 5.6, 6.3, 7.1, 8, 9)
 BOUNDS: Final = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step in _R20), 100.0)
 """Upper bounds of the time buckets in seconds: preferred numbers, 12 % apart, 10 µs to 100 s; one bucket more above."""
+LANGUAGES: Final = 50
+"""Told apart in metrics; more are "other"."""
 WATCHABLE: Final = ("flights", "engine_queue", "rejected_stores", "bloom_false_negatives", "model_reloads")
 """Numbers that other parts own and that are read when somebody asks; `rejected_stores` and `model_reloads` are mappings
 by reason and by result."""
@@ -58,6 +69,7 @@ class Outcome:
     emotion: str = ""
     streaming: bool = False
     engine: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +141,11 @@ class Observer:
         """By tenant, task and name of the gRPC status."""
         self.tiers: dict[str, Callable[[], TierReading]] = {}
         self.audits: Callable[[], AuditCount] = AuditCount
+        self.audited_languages: Callable[[], Sequence[LanguageAudits]] = tuple
         self.engines: Callable[[], Sequence[EngineReading]] = tuple
         self.numbers: dict[str, Callable[[], float | Mapping[str, float]]] = {}
+        self._languages: dict[tuple[str, str, str], list[int]] = {}
+        """Requests by tenant, task and language, by status."""
         self._wall = wall
 
     def record(self, outcome: Outcome) -> None:
@@ -158,8 +173,27 @@ class Observer:
             compute_s = outcome.compute_ms * 1e-3
             engine.compute[bisect_left(BOUNDS, compute_s)] += 1
             engine.compute_s += compute_s
+        spoken = self._languages.get((outcome.tenant, outcome.task, outcome.language)) or self._spoken_of(outcome)
+        spoken[outcome.status] += 1
         if self.trace is not None:
             self.trace.add(outcome)
+
+    def _spoken_of(self, outcome: Outcome) -> list[int]:
+        known = {language for _, _, language in self._languages}
+        language = outcome.language if outcome.language in known or len(known) < LANGUAGES else "other"
+        return self._languages.setdefault((outcome.tenant, outcome.task, language), [0] * len(STATUSES))
+
+    def languages(self, tenant: str | None = None) -> list[LanguageCount]:
+        """Requests and hits by task and language, of one tenant or of all; where no language is meant, none is told."""
+        sums: dict[tuple[str, str], list[int]] = {}
+        for (owner, task, language), row in sorted(self._languages.items()):
+            if language and tenant in (None, owner):
+                before = sums.get((task, language), [0] * len(row))
+                sums[task, language] = [a + b for a, b in zip(before, row, strict=True)]
+        return [
+            LanguageCount(task, language, sum(row), row[HIT_EXACT], row[HIT_FUZZY])
+            for (task, language), row in sums.items()
+        ]
 
     def engine_failed(self, engine: str) -> None:
         """Counts a run of an engine that ended with its own failure, be it for a caller or for an audit."""
@@ -177,9 +211,11 @@ class Observer:
         """Has `read` asked whenever metrics are collected. It must not block."""
         self.tiers[name] = read
 
-    def watch_audits(self, read: Callable[[], AuditCount]) -> None:
-        """`read` speaks for all tenants together."""
-        self.audits = read
+    def watch_audits(
+        self, read: Callable[[], AuditCount], by_language: Callable[[], Sequence[LanguageAudits]] = tuple
+    ) -> None:
+        """Both speak for all tenants together."""
+        self.audits, self.audited_languages = read, by_language
 
     def watch_engines(self, read: Callable[[], Sequence[EngineReading]]) -> None:
         self.engines = read

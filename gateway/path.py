@@ -3,6 +3,7 @@
     credentials -> decode -> own key -> L1 -> flight -> Bloom -> L2 -> HIT_EXACT
                                           | none, and fuzzy is allowed
                                recall -> the same key but for the recalled recording -> L1 -> L2 -> HIT_FUZZY
+                               said before in the named session -> likewise
                                           | none
                                engine under the request's own key -> MISS, store, enrol
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -27,12 +29,16 @@ from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.read_through import Answer, ReadThrough, Source
 from gateway import wire
 from gateway.admission import Slots
+from gateway.audio import waveform
+from gateway.audits import Recalled, TenantPolicy, near_of, respoken_of
 from gateway.encoders import Listener
 from gateway.engines import Engines
 from gateway.errors import BadField, DeadlineExceeded, EngineFailed, NotCached, Overloaded, listed
+from gateway.fingerprint.audit import Judgement
 from gateway.keys import KeyFields, Keys, TenantKeys
 from gateway.observe import Observer, Outcome
-from gateway.recall import Recall, Recalled, TenantPolicy, near_of
+from gateway.recall import Recall
+from gateway.respoken import Spoken
 from gateway.shortcuts import Shortcut, Shortcuts
 from gateway.tasks import INLINE_BYTES, RECOGNIZE, Task
 from gateway.tenants import CallContext, Tenants
@@ -53,9 +59,13 @@ MISS, HIT_EXACT, HIT_FUZZY, COALESCED, BYPASS = (
     wire.Status.COALESCED,
     wire.Status.BYPASS,
 )
-RIGHT, WRONG = 1.0, 20.0
-"""Audits: nats a second by which the free reading of a recording may beat the remembered text while that still counts
-as right, and above which it counts as wrong; undecided between."""
+RIGHT, WRONG = -1.0, 4.0
+"""Audits: the engine's log-odds that a remembered text is wrong, up to which it counts as right, and from which as
+wrong; undecided between."""
+SHORT_LETTERS = 12
+POWER_SHORT, POWER_LONG = 0.7, 0.07
+"""What share of wrong texts is so found among those of which the embedded recognizer is sure: of one or two words, and
+of longer ones. Measured by `bench.verdicts`; docs/audits.md."""
 
 
 @dataclass(slots=True)
@@ -79,12 +89,14 @@ class Call:
     lookup_ms: float = 0.0
     deadline: float = math.inf
     """By the clock of the slots."""
+    spoken: Spoken | None = None
+    """The take, where the request names a session in which commands said again may be answered as before."""
     known: Transcript | None = None
     """What a streaming recognizer has already made of the recording, so that a miss need not read it again."""
 
     @property
     def fuzzy(self) -> bool:
-        return self.task is RECOGNIZE and self.known is None and self.policy.allows_fuzzy(self.decoded.control.match)
+        return self.task is RECOGNIZE and self.known is None and self.policy.looks(self.decoded.control.match)
 
     def tags(self) -> tuple[str, ...]:
         """What the answer can be evicted by. Made on a miss only."""
@@ -133,7 +145,7 @@ class RequestPath:
     ) -> None:
         self._cache, self._keys, self._tenants, self._policies = cache, keys, tenants, policies
         self._engines, self._limits, self._voices, self._recall = engines, limits, voices, recall
-        self._listener = listener
+        self._listener, self._audits = listener, recall.audits
         self._slots, self._observer, self._pool, self._clock, self._wall = slots, observer, pool, clock, wall
         self._shortcuts = Shortcuts()
 
@@ -148,7 +160,7 @@ class RequestPath:
             lease = self._cache.lookup_device(shortcut.key)
             if lease is not None:
                 return self._respond_at_once(task.name, tenant, shortcut, lease, started, len(data))
-        decoded, input_digest = await self._decode(task, tenant, data)
+        decoded, input_digest = await self.decode(task, tenant, data)
         decoded = await self.hear_example(tenant, decoded)
         call = self.prepare(task, tenant, decoded, started, len(data), input_digest)
         remaining_s = context.time_remaining()
@@ -198,7 +210,7 @@ class RequestPath:
         self._observer.record(
             Outcome(
                 task, tenant, HIT_EXACT, "device", now, now, bytes_in, len(body), 0.0, entry.cost_ms, now * 1e3, 1.0,
-                shortcut.key.digest, fields.voice, fields.emotion, False, fields.engine,
+                shortcut.key.digest, fields.voice, fields.emotion, False, fields.engine, fields.language,
             )
         )  # fmt: skip
         return body
@@ -282,7 +294,7 @@ class RequestPath:
         """A place among the engine runs, for one step of a streaming recognizer. Raises `Overloaded`."""
         return self._slots.slot(admitted=admitted)
 
-    async def _decode(self, task: Task, tenant: str, data: bytes) -> tuple[wire.Decoded, bytes]:
+    async def decode(self, task: Task, tenant: str, data: bytes) -> tuple[wire.Decoded, bytes]:
         """The request and its input digest; what is large is parsed, checked and hashed in one go in a thread."""
         keys, limits = self._keys.of(tenant), self._limits
 
@@ -461,9 +473,38 @@ class RequestPath:
         )
         call.lookup_ms = (self._clock() - call.started) * 1e3
         if recalled is None:
+            return await self._said_before(call)
+        return await self._recalled(call, recalled, call.tenant, "f")
+
+    async def _said_before(self, call: Call) -> Served | None:
+        """What the same command was answered with earlier in the session, where the request names one.
+
+        Who wants to know when each word was said is not answered so: in another take that is another time.
+        """
+        control = call.decoded.control
+        if not control.session_id or call.policy.respoken == "never":
             return None
+        session = call.keys.input_digest("session", control.session_id.encode())
+        shunned = self._audits.shunned(respoken_of(call.tenant))
+        least = max(control.min_similarity, call.policy.min_similarity)
+
+        def hear() -> Spoken:
+            samples = waveform(call.decoded.canonical).samples
+            accept = functools.partial(_allowed, shunned, call.input_digest)
+            return self._recall.sessions.hear(call.tenant, session, samples, accept, least)
+
+        call.spoken = await self.in_thread(hear)
+        self._recall.sessions.used(call.spoken)
+        call.lookup_ms = (self._clock() - call.started) * 1e3
+        if call.spoken.said_before is None or call.fields.features & wire.OFFSETS:
+            return None
+        said = Recalled(call.spoken.said_before, call.input_digest, call.spoken.similarity, 0.0)
+        return await self._recalled(call, said, respoken_of(call.tenant), "r")
+
+    async def _recalled(self, call: Call, recalled: Recalled, books: str, kind: str) -> Served | None:
+        """The answer to a recalled recording, told of this one; None where it is gone, or audits forbid it."""
         key = call.keys.cache_key(call.fields, recalled.digest)
-        entry_id = call.keys.pair_id(call.input_digest, recalled.digest)
+        entry_id = call.keys.pair_id(call.input_digest, recalled.digest, kind)
         served = await self._lookup(call, key, HIT_FUZZY, recalled.similarity, entry_id)
         if served is None:
             return None
@@ -473,8 +514,8 @@ class RequestPath:
         words = transcript_of(frames[0])
         audited = replace(call, deadline=math.inf)  # whose compute time is not the answer's, should that be withheld
         if not self._slots.waiting:  # audits never stand in a caller's way
-            self._recall.maybe_audit(call.tenant, recalled, lambda: self._judge(audited, words))
-        if not self._recall.may_serve(call.tenant):
+            self._audits.maybe_audit(books, recalled, lambda: self._judge(audited, words), call.fields.language)
+        if not self._audits.may_serve(books, recalled):
             return None
         served.frames, served.release = _replay(shifted), lambda: None
         return served
@@ -557,17 +598,23 @@ class RequestPath:
 
         return compute
 
-    async def _judge(self, call: Call, remembered: str) -> bool | None:
+    async def _judge(self, call: Call, remembered: str) -> tuple[Judgement, float]:
         """Whether the remembered words are what the new recording says: by reading it, and, where the reading differs,
-        by asking how much less likely they are, for a small recognizer mishears noise and must not accuse for that."""
+        by asking how unlikely they are, for a small recognizer mishears noise and must not accuse for that.
+
+        Where the engine cannot be asked, another reading is nobody's verdict, which counts as wrong in the bound; so
+        such a judge misses nothing, and his power is 1.
+        """
+        witness = hasattr(call.engine, "disbelief")
+        power = (POWER_SHORT if len(remembered) <= SHORT_LETTERS else POWER_LONG) if witness else 1.0
         chunks = [chunk async for chunk in self._run(call)]
         if any(isinstance(chunk, Transcript) and chunk.text == remembered for chunk in chunks):
-            return True
-        if not hasattr(call.engine, "disbelief"):
-            return None
+            return "right", power
+        if not witness:
+            return "unjudged", 1.0
         waveform = cast(Waveform, wire.utterance_content(call.task.name, call.decoded.canonical))
         disbelief = await cast(Witness, call.engine).disbelief(waveform, remembered)
-        return True if disbelief <= RIGHT else False if disbelief >= WRONG else None
+        return ("right" if disbelief <= RIGHT else "wrong" if disbelief >= WRONG else "undecided"), power
 
     def _vouch(self, call: Call, near: Recalled) -> None:
         """Raises `BadField` where what was asked must not be taken for what it is near to: somebody said that it is
@@ -576,24 +623,26 @@ class RequestPath:
         field = "voice.embedding" if call.decoded.likeness is None else "voice.emotion_audio"
         what = f"near voice '{call.fields.voice}' and mood '{call.fields.emotion}'"
         books = near_of(call.tenant)
-        if self._recall.is_quarantined(books, near):
+        if self._audits.shunned(books)(near.query, near.digest):
             raise BadField(field, what, "another, or a voice and a mood by name", "was reported or found to be wrong")
-        if not self._recall.may_serve(books):
+        if not self._audits.may_serve(books, near):
             self._audit_near(call, near)
             raise BadField(field, what, "a voice and a mood by name", "audits have stopped this tenant's near ones")
 
     def _audit_near(self, call: Call, near: Recalled) -> None:
         audited = replace(call, deadline=math.inf)  # whose compute time is not that of the answer
         if not self._slots.waiting:  # audits never stand in a caller's way
-            self._recall.maybe_audit(near_of(call.tenant), near, lambda: self._judge_near(audited))
+            self._audits.maybe_audit(near_of(call.tenant), near, lambda: self._judge_near(audited))
 
-    async def _judge_near(self, call: Call) -> bool | None:
-        """Whether the answer sounds as was asked: by making it once more, and listening."""
+    async def _judge_near(self, call: Call) -> tuple[Judgement, float]:
+        """Whether the answer sounds as was asked: by making it once more, and listening. What these ears are not sure
+        of counts as nobody's judgement: how much they miss is not known."""
         decoded = call.decoded
         chunks = [chunk async for chunk in self._run(call)]
         embedding = decoded.voice if isinstance(decoded.voice, tuple) else None
         mood = decoded.emotion if decoded.likeness is not None else None
-        return await self._listener.judge(chunks, call.fields.voice, embedding, mood)
+        right = await self._listener.judge(chunks, call.fields.voice, embedding, mood)
+        return ("unjudged" if right is None else "right" if right else "wrong"), 1.0
 
     # -------------------------------------------------------------------------------------------- afterwards
 
@@ -601,6 +650,9 @@ class RequestPath:
         """A computed answer has been stored: remember the recording, so that it can be recalled."""
         if call.task is RECOGNIZE and call.policy.enrols:
             self._recall.enrol(call.key, entry, call.input_digest, call.decoded.canonical)
+            if call.spoken is not None:
+                words = transcript_of(entry.frames[0])
+                self._recall.sessions.remember(call.spoken, call.input_digest, words, entry.tags)
 
     def _info(self, call: Call, served: Served) -> bytes:
         return wire.info_suffix(
@@ -650,6 +702,7 @@ class RequestPath:
                 emotion=call.fields.emotion,
                 streaming=streaming,
                 engine=call.fields.engine,
+                language=call.fields.language,
             )
         )
 
@@ -665,6 +718,10 @@ def _near(keys: TenantKeys, decoded: wire.Decoded, voice: str, cosine: float) ->
     found = f"{voice}\0{decoded.emotion}".encode()
     similarity = min(cosine, likeness.similarity if likeness is not None else 1.0)
     return Recalled(keys.input_digest("near", found), keys.input_digest("near", asked), similarity, 0.0)
+
+
+def _allowed(shunned: Callable[[bytes, bytes], bool], query: bytes, digest: bytes) -> bool:
+    return digest != query and not shunned(query, digest)
 
 
 async def _replay(frames: list[bytes]) -> AsyncIterator[bytes]:

@@ -74,6 +74,7 @@ class Servicer:
             "Invalidate": self._unary("", self._admin.invalidate),
             "Erase": self._unary("", self._admin.erase),
             "ReportWrongHit": self._unary("", self._admin.report_wrong_hit),
+            "ExplainRecall": self._unary("", self._admin.explain_recall),
             "GetStats": self._unary("", self._admin.stats),
         }
         return (

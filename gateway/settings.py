@@ -112,14 +112,25 @@ class Voice(_Table):
 class Tenant(_Table):
     """What one tenant may have. Tenants that are not listed get these defaults."""
 
-    fuzzy: Literal["never", "on_request", "always"] = "on_request"
-    """Whether a similar earlier recording may answer: never, where a request asks for it, or unless it asks not to."""
+    fuzzy: Literal["never", "shadow", "on_request", "always"] = "on_request"
+    """Whether a similar earlier recording may answer: never, where a request asks for it, or unless it asks not to.
+    With "shadow" all are looked up and audited as if they could be, and none is served: it shows what would be."""
     min_similarity: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Raises the similarity a fuzzy answer needs. Below recall's own threshold it changes nothing."""
     wrong_hit_limit: Annotated[float, Field(gt=0, lt=1)] = 0.005
-    """Fuzzy answers stop by themselves when audits show, with 95 % confidence, more than this share of them wrong."""
-    require_proof: bool = False
-    """Serve fuzzy answers only once audits have brought the upper 95 % bound of that share under the limit."""
+    """Largest share of fuzzy answers that may be wrong. Audits, which run the model again for a share of them, begin
+    and stop fuzzy answers by it."""
+    require_proof: bool = True
+    """Serve fuzzy answers to recordings only once some 800 audits have brought the upper 95 % bound of that share under
+    the limit. If false, they are served until audits show that wrong ones have become frequent."""
+    require_near_proof: bool = False
+    """The same for voices by embedding and moods by example."""
+    pool_audits: bool = False
+    """Share what audits found with all other tenants that have this set, so that fuzzy answers begin sooner. What is
+    shared is counts; and none, of a tenant whose own audits have raised an alarm."""
+    respoken: Literal["never", "on_request"] = "on_request"
+    """Whether a command said again, in a request that names its session and may be answered fuzzily, is answered as the
+    first time. Audited by itself, under the same limit."""
 
 
 class Device(_Table):

@@ -62,6 +62,40 @@ class AuditCount:
     """Upper 95 % bound of the share of wrong answers among fuzzy hits, valid at any time it is read."""
     limit: float = 0.0
     serving: bool = False
+    doubted_upper_bound: float = 1.0
+    """The same bound with every undecided audit a wrong one."""
+    from_similarity: float = 0.0
+    """Where serving: only answers at least this much alike are."""
+    alarms: int = 0
+    """How often audits showed that wrong answers had become frequent; each time all had to be proved anew."""
+    shadow: bool = False
+    """Recordings are looked up and audited, and none is served."""
+    would_serve: int = 0
+    """In shadow mode: answers that audits would have let through, since the gateway started."""
+    withheld: int = 0
+    """Answers found but held back by audits, since the gateway started."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageAudits:
+    """What is known of the fuzzy answers to requests in one language."""
+
+    language: str
+    audited: int = 0
+    wrong: int = 0
+    undecided: int = 0
+    wrong_upper_bound: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageCount:
+    """All requests of one task in one language."""
+
+    task: str
+    language: str
+    requests: int = 0
+    hits_exact: int = 0
+    hits_fuzzy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +163,8 @@ class Stats:
     failed: int = 0
     near_audits: AuditCount = field(default_factory=AuditCount)
     """Of voices by embedding and moods by example; `audits` are of recordings recalled."""
+    languages: Sequence[LanguageCount] = ()
+    audits_by_language: Sequence[LanguageAudits] = ()
 
     @property
     def total(self) -> Tally:
@@ -150,6 +186,8 @@ def as_json(stats: Stats, *, price_per_gpu_hour: float = 0.0) -> dict[str, Any]:
         "tiers": [asdict(tier) for tier in stats.tiers],
         "audits": asdict(stats.audits),
         "near_audits": asdict(stats.near_audits),
+        "languages": [asdict(row) for row in stats.languages],
+        "audits_by_language": [asdict(row) for row in stats.audits_by_language],
     }
     if price_per_gpu_hour:
         document["price_per_gpu_hour"] = price_per_gpu_hour
@@ -176,6 +214,8 @@ def as_table(stats: Stats, *, price_per_gpu_hour: float = 0.0) -> RenderableType
         parts += ["", _tier_table(stats.tiers)]
     if stats.audits.audited or stats.audits.serving or total.hits_fuzzy:
         parts += ["", audit_line(stats.audits)]
+    if len({row.language for row in stats.languages}) > 1:
+        parts += ["", _language_table(stats)]
     if stats.near_audits.audited:
         parts.append(f"Voices and moods: {audit_line(stats.near_audits)}")
     return Group(*parts)
@@ -210,6 +250,18 @@ def _source_table(stats: Stats) -> Table:
     return table
 
 
+def _language_table(stats: Stats) -> Table:
+    table = _table("By language", "task, language", "requests", "exact", "fuzzy", "judged", "wrong", "at most")
+    audits = {row.language: row for row in stats.audits_by_language}
+    for row in stats.languages:
+        found = audits.get(row.language) if row.task == "recognize" else None
+        judged = [f"{found.audited:,}", f"{found.wrong:,}", _share(found.wrong_upper_bound, 2)] if found else [""] * 3
+        table.add_row(
+            f"{row.task}, {row.language}", f"{row.requests:,}", f"{row.hits_exact:,}", f"{row.hits_fuzzy:,}", *judged
+        )
+    return table
+
+
 def _tier_table(tiers: Iterable[TierCount]) -> Table:
     table = _table("Tiers", "tier", "entries", "bytes", "capacity", "full", "evictions", "errors")
     for tier in tiers:
@@ -239,11 +291,18 @@ def _sum_lines(stats: Stats, price_per_gpu_hour: float) -> list[str]:
 def audit_line(audits: AuditCount) -> str:
     """Says what the audits found, without claiming more than they did."""
     state = "fuzzy answers are served" if audits.serving else "fuzzy answers are not served"
+    if audits.serving and audits.from_similarity:
+        state += f" from a similarity of {audits.from_similarity:g}"
+    if audits.withheld:
+        state += f", {audits.withheld:,} were held back"
+    if audits.shadow:
+        state += f" (shadow mode: {audits.would_serve:,} would have been)"
     if not audits.audited:
         return f"Audits: none yet; {state}."
     return (
         f"Audits: {audits.wrong:,} wrong of {audits.audited:,} judged ({audits.undecided:,} undecided); at most"
-        f" {_share(audits.wrong_upper_bound, 2)} of fuzzy hits are wrong (95 % bound, limit {_share(audits.limit, 2)});"
+        f" {_share(audits.wrong_upper_bound, 2)} of fuzzy hits are wrong (95 % bound, limit {_share(audits.limit, 2)};"
+        f" {_share(audits.doubted_upper_bound, 2)} were all undecided ones wrong);"
         f" {state}."
     )
 

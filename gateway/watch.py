@@ -50,7 +50,7 @@ def watch(
     observer.watch("engine_queue", lambda: slots.waiting)
     observer.watch("rejected_stores", lambda: {str(why): count for why, count in cache.stats.not_stored.items()})
     observer.watch("bloom_false_negatives", lambda: redis.filter.stats.false_negatives)
-    observer.watch_audits(recall.audit_total)
+    observer.watch_audits(recall.audits.total, recall.audits.by_language)
 
 
 def watch_models(observer: Observer, engines: Engines, models: Reloader) -> None:

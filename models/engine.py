@@ -95,7 +95,7 @@ class Witness(Protocol):
     """An engine that can say how well a given transcript fits a recording: the judge of audits."""
 
     async def disbelief(self, waveform: Waveform, text: str) -> float:
-        """Natural-log likelihood by which the best free reading beats `text`, a second of audio; 0 when it is it."""
+        """Natural log of the odds that the recording does not say `text`, were half of such texts wrong."""
         ...
 
 

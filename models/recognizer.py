@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from models.batching import Batcher
-from models.ctc import Alphabet, Judge, Letter, LogProbs, align, beam_search, greedy, phrase_ends, score, words_of
+from models.ctc import Alphabet, Judge, Letter, LogProbs, align, beam_search, greedy, phrase_ends, words_of
 from models.engine import Busy, EngineError, EngineInfo, TooLate
 from models.hearing import (
     BANDS,
@@ -38,6 +38,7 @@ from models.hearing import (
 from models.onnx import ModelFileError, OnnxModel
 from models.trigrams import Trigrams
 from models.utterance import RECOGNIZER_RATE, Samples, Transcript, Utterance, Waveform, Word
+from models.witness import evidence
 
 T = TypeVar("T")
 
@@ -76,8 +77,10 @@ class Recognizer:
         self.identity = self.model.identity
         self.provider = self.model.provider
         self.judge: Judge | None = None
+        self.words: Sequence[str] = ()
         if "words_sha256" in options:
             words = read_words(folder, options["words_sha256"])
+            self.words = words.words
             self.judge = WordJudge(words, float(options["word_weight"]), float(options["word_bonus"]))
         self.beam = int(options.get("beam", 1))
         self.least_confidence = float(options.get("least_confidence", 0.0))
@@ -131,19 +134,14 @@ class Recognizer:
         return transcript_of(phrases, final=True, lead=self.lead)
 
     def disbelief(self, samples: Samples, text: str) -> float:
-        """How much less likely `text` is than the likelier of our own two readings, in nats a second; 0 and up.
+        """`models.engine.Witness`: log-odds that the recording does not say `text`; infinite where it cannot.
 
-        Read letter by letter and as words: what the word counts favour may be the less likely by sound alone.
+        Held against our own readings, by letters and as words (what the word counts favour may be the less likely by
+        sound alone), and against rivals: `models.witness`.
         """
         rows = self.log_probs(samples)
-        best_path = "".join(letter.text for letter in greedy(rows, self.alphabet))
-        free = max(score(rows, best_path, self.alphabet), score(rows, self.read(rows).text, self.alphabet))
-        try:
-            told = score(rows, text, self.alphabet)
-        except ValueError:  # letters that no reading of ours has
-            return math.inf
-        seconds = max(len(rows) * STEP_SECONDS, STEP_SECONDS)
-        return max(0.0, free - told) / seconds if math.isfinite(told) else math.inf
+        found = evidence(rows, text, self.read(rows).text, self.alphabet, self.words)
+        return math.inf if found is None else found.log_odds
 
     def phrase(self, rows: LogProbs, first_step: int) -> list[Letter]:
         """The likeliest letters of one phrase's rows, which start at `first_step` of the recording.

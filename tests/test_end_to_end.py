@@ -25,7 +25,10 @@ PHRASE = "The driver is two minutes away."
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    running = start_gateway(tmp_path_factory.mktemp("data"))
+    folder = tmp_path_factory.mktemp("data")
+    config = folder / "refrain.toml"
+    config.write_text("[tenants.default]\nrequire_proof = false\n")
+    running = start_gateway(folder, "--config", str(config))
     yield running
     running.stop()
 

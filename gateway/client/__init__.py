@@ -3,11 +3,12 @@
 One synchronous client over one channel, safe to share between threads. Streams are iterators in and out. Whatever goes
 wrong with a call is a `RefrainCallError`; options that no call could take are a ValueError.
 
-`client` holds the calls, `values` what they give, `convert` what they send, `errors` how they fail.
+`client` holds the calls, `values` and `explained` what they give, `convert` what they send, `errors` how they fail.
 """
 
 from gateway.client.client import DEFAULT_TARGET, SERVICES, RefrainClient
 from gateway.client.errors import RefrainCallError, Violation
+from gateway.client.explained import Candidate, Explanation, Timeline
 from gateway.client.values import (
     CacheOptions,
     Embedded,
@@ -25,8 +26,10 @@ __all__ = [
     "DEFAULT_TARGET",
     "SERVICES",
     "CacheOptions",
+    "Candidate",
     "Embedded",
     "Erased",
+    "Explanation",
     "Heard",
     "HeardWord",
     "Info",
@@ -34,6 +37,7 @@ __all__ = [
     "RefrainCallError",
     "RefrainClient",
     "Speech",
+    "Timeline",
     "Violation",
     "Voice",
     "Warmed",

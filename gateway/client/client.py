@@ -15,11 +15,13 @@ from gateway.client.convert import (
     audits_of,
     cache_control,
     embedded_of,
+    explanation_of,
     heard_of,
     info_of,
+    languages_of,
     mel_of,
     recognition_config,
-    recording_of,
+    recognize_request,
     sample_of,
     seconds_of,
     speech_of,
@@ -27,6 +29,7 @@ from gateway.client.convert import (
     voice_params,
 )
 from gateway.client.errors import RefrainCallError, call_error, code_of, errors_of
+from gateway.client.explained import Explanation
 from gateway.client.values import Array, CacheOptions, Embedded, Erased, Heard, Info, Model, Speech, Voice, Warmed
 from gateway.stats import OutcomeCount, Stats, TierCount
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
@@ -125,11 +128,7 @@ class RefrainClient:
 
         Bytes without a header need `encoding` and `rate`. `words` asks for each word's place and confidence.
         """
-        content, encoding, channels = recording_of(recording, encoding, channels)
-        if fuzzy:
-            cache["match"] = "FUZZY"
-        config = recognition_config(encoding, rate, channels, language, model, words)
-        request = speech_pb2.RecognizeRequest(config=config, content=content, cache_control=cache_control(cache))
+        request = recognize_request(recording, fuzzy, encoding, rate, channels, language, model, words, cache)
         response, elapsed = self._call(self._speech.Recognize, request)
         return heard_of(response.results, info_of(response.cache_info, elapsed), final=True)
 
@@ -258,6 +257,7 @@ class RefrainClient:
             seconds_of(answer.uptime),
             answer.failed,
             audits_of(answer.near_audits),
+            *languages_of(answer),
         )  # fmt: skip
 
     def warm(
@@ -310,6 +310,24 @@ class RefrainClient:
         """Says that the fuzzy answer of this Info.entry_id was wrong. True when its pair is now kept apart."""
         request = cache_pb2.ReportWrongHitRequest(entry_id=entry_id)
         return bool(self._call(self._admin.ReportWrongHit, request)[0].quarantined)
+
+    def explain(
+        self,
+        recording: Path | str | bytes | Array,
+        *,
+        fuzzy: bool = True,
+        encoding: str = "",
+        rate: int = 0,
+        channels: int = 0,
+        language: str = "",
+        model: str = "",
+        words: bool = False,
+        **cache: Unpack[CacheOptions],
+    ) -> Explanation:
+        """Why `recognize`, asked the same now, would or would not answer from an earlier recording. Runs no model,
+        stores nothing."""
+        request = recognize_request(recording, fuzzy, encoding, rate, channels, language, model, words, cache)
+        return explanation_of(self._call(self._admin.ExplainRecall, request)[0])
 
     # Health.
 

@@ -9,9 +9,10 @@ from typing import Any, cast
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
+from gateway.client.explained import Candidate, Explanation, Timeline
 from gateway.client.values import Array, CacheOptions, Embedded, Heard, HeardWord, Info, Speech
-from gateway.stats import AuditCount
-from protos.refrain.v1 import speech_pb2
+from gateway.stats import AuditCount, LanguageAudits, LanguageCount
+from protos.refrain.v1 import cache_pb2, speech_pb2
 
 
 def seconds_of(duration: Duration) -> float:
@@ -54,8 +55,50 @@ def embedded_of(response: Any, elapsed_s: float) -> Embedded:
     return Embedded(values, near.name, near.cosine, info_of(response.cache_info, elapsed_s))
 
 
+def explanation_of(told: Any) -> Explanation:
+    """Of an ExplainRecallResponse."""
+    kind = cache_pb2.ExplainRecallResponse
+    return Explanation(
+        kind.Outcome.Name(told.outcome), kind.Fingerprint.Name(told.fingerprint), kind.Serving.Name(told.serving),
+        told.wrong_upper_bound, told.limit, told.from_similarity, told.recordings, seconds_of(told.length),
+        seconds_of(told.frame), _line(told.level), _line(told.speech), tuple(map(_candidate_of, told.candidates)),
+    )  # fmt: skip
+
+
+def _candidate_of(told: Any) -> Candidate:
+    lines = told.timeline
+    timeline = Timeline(
+        seconds_of(lines.start), _line(lines.level), _line(lines.speech), _line(lines.evidence), _line(lines.known),
+        _line(lines.against),
+    )  # fmt: skip
+    return Candidate(
+        told.entry_id, told.pair_id, told.itself, told.quarantined, told.accepted, told.reason, told.similarity,
+        told.distance, told.score if told.HasField("score") else None, seconds_of(told.offset), told.pace,
+        seconds_of(told.worst), told.remembered, told.transcript, timeline,
+    )  # fmt: skip
+
+
+def _line(values: Any) -> Array:
+    return np.array(values, np.float32)
+
+
 def audits_of(count: Any) -> AuditCount:
-    return AuditCount(count.audited, count.wrong, count.undecided, count.wrong_upper_bound, count.limit, count.serving)
+    return AuditCount(
+        count.audited, count.wrong, count.undecided, count.wrong_upper_bound, count.limit, count.serving,
+        count.doubted_upper_bound, count.from_similarity, count.alarms, count.shadow, count.would_serve, count.withheld,
+    )  # fmt: skip
+
+
+def languages_of(answer: Any) -> tuple[list[LanguageCount], list[LanguageAudits]]:
+    """What a GetStatsResponse says by language."""
+    counts = [
+        LanguageCount(row.task, row.language, row.requests, row.hits_exact, row.hits_fuzzy) for row in answer.languages
+    ]
+    audits = [
+        LanguageAudits(row.language, row.audited, row.wrong, row.undecided, row.wrong_upper_bound)
+        for row in answer.audits_by_language
+    ]
+    return counts, audits
 
 
 def cache_control(options: CacheOptions) -> speech_pb2.CacheControl:
@@ -104,6 +147,24 @@ def recognition_config(
     else:
         config.auto_decoding_config.SetInParent()
     return config
+
+
+def recognize_request(
+    recording: Path | str | bytes | Array,
+    fuzzy: bool,
+    encoding: str,
+    rate: int,
+    channels: int,
+    language: str,
+    model: str,
+    words: bool,
+    cache: CacheOptions,
+) -> speech_pb2.RecognizeRequest:
+    content, encoding, channels = recording_of(recording, encoding, channels)
+    if fuzzy:
+        cache["match"] = "FUZZY"
+    config = recognition_config(encoding, rate, channels, language, model, words)
+    return speech_pb2.RecognizeRequest(config=config, content=content, cache_control=cache_control(cache))
 
 
 def recording_of(recording: Path | str | bytes | Array, encoding: str, channels: int) -> tuple[bytes, str, int]:

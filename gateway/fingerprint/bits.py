@@ -1,9 +1,4 @@
-"""Sign bits of mel differences and a mask of those worth trusting: what a recording keeps through another microphone.
-
-After Haitsma & Kalker (2002): bit b of frame t is the sign of the energy difference between bands b and b + 1, less the
-same difference 64 ms earlier. Two things are unlike theirs, and measured to matter on speech: power is kept linear, so
-loud partials and not the noise between them decide, and each frame says which of its bits stood far from zero.
-"""
+"""A recording's fingerprint: its sign bits (`models.signs`), a mask of those to trust, and how loud each frame is."""
 
 from __future__ import annotations
 
@@ -14,22 +9,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.fingerprint.mel import BANDS, HOP, HOP_S, RATE, band_energies, to_telephone_rate
+from models.bands import BANDS, HOP, HOP_S, RATE, band_energies, to_telephone_rate
+from models.evidence import Heard
+from models.signs import Flags, Words, changes, levels, signs_of, strength
 from models.utterance import Samples
 
-Words = npt.NDArray[np.uint32]
-Flags = npt.NDArray[np.bool_]
-
-LAG: Final = 4
-"""Frames between the two differences: 64 ms, about half a phone."""
-KEPT: Final = 14
-"""Bits of 32 that a frame's mask trusts: those of largest magnitude."""
-ACTIVE_DB: Final = 30.0
-"""A frame is speech when within this of the loudest frame."""
-STRONG_DB: Final = 20.0
-"""A frame is strong when within this of the loudest: it outlives noise, so its bits must agree."""
-LOUD_DB: Final = 12.0
-"""A frame is loud when within this of the loudest: speech, whatever the noise, that a match has to explain."""
 MIN_ACTIVE_S: Final = 0.3
 """Less speech than this is matched exactly only."""
 MAX_S: Final = 30.0
@@ -55,9 +39,29 @@ class Fingerprint:
     between: tuple[Words, Words] | None = None
     """`bits` and `mask` of the same recording half a frame later: only in what was heard just now, never stored.
     Two recordings share no frame grid; with these a query is at most 4 ms off instead of 8."""
+    heard: Heard | None = None
+    """What a network hears in it (`gateway.fingerprint.listen`): only in what was heard just now, never stored."""
+    strength: Samples | None = None
+    """float32 [2 frames, 32], for each half frame in turn: how far each difference stands from zero, to what the mask
+    asks for, within -6..6. A stand-in for log-odds; only in what was heard just now, never stored."""
 
     def __len__(self) -> int:
         return len(self.bits)
+
+    @property
+    def odds(self) -> Samples:
+        """Log-odds of each bit in the undistorted recording, as far as known: float32 [2 frames, 32], by half frame."""
+        if self.heard is not None and self.strength is not None:
+            # The network is surer of what noise covers, the raw difference of bits that it was not trained on: the
+            # sum finds more than either (docs/index.md).
+            return self.heard.log_odds + self.strength
+        if self.heard is not None:
+            return self.heard.log_odds
+        if self.strength is not None:
+            return self.strength
+        grids = [(self.bits, self.mask), self.between or (self.bits, self.mask)]
+        sure = [np.where(_unpack(mask), 3.0, 0.7) * np.where(_unpack(bits), 1.0, -1.0) for bits, mask in grids]
+        return np.stack(sure, axis=1).reshape(-1, BANDS - 1).astype(np.float32)
 
     @property
     def active(self) -> Flags:
@@ -92,55 +96,59 @@ class Fingerprint:
         if version != _VERSION or len(data) != _HEADER.size + 8 * frames + 2 * flag_bytes:
             raise ValueError(f"fingerprint: version {version}, {frames} frames in {len(data)} bytes")
         words = np.frombuffer(data, "<u4", 2 * frames, _HEADER.size).astype(np.uint32)
-        flags = np.frombuffer(data, np.uint8, 2 * flag_bytes, _HEADER.size + 8 * frames)
-        low, high = (np.unpackbits(part, count=frames) for part in np.split(flags, 2))
-        return cls(words[:frames], words[frames:], (low | (high << 1)).astype(np.uint8), float(seconds))
+        flags = np.unpackbits(np.frombuffer(data, np.uint8, 2 * flag_bytes, _HEADER.size + 8 * frames))
+        level = flags[:frames] | (flags[8 * flag_bytes :][:frames] << 1)
+        return cls(words[:frames], words[frames:], level.astype(np.uint8), float(seconds))
 
 
 def fingerprint(samples: Samples) -> Fingerprint | None:
-    """The fingerprint of 16 kHz `samples`, float32 [n]; None for under 0.3 s of speech, over 30 s, or silence."""
-    if len(samples) < MIN_ACTIVE_S * 2 * RATE:
+    """What to store of 16 kHz `samples`, float32 [n]; None for under 0.3 s of speech, over 30 s, or silence.
+
+    What looks for it is made by `gateway.fingerprint.listen`, at twice the cost.
+    """
+    narrow = _telephone(samples)
+    return None if narrow is None else from_energies(band_energies(narrow), None, len(samples) / (2 * RATE))
+
+
+def energies_of(samples: Samples) -> tuple[Samples, Samples, float] | None:
+    """Band energies on the frame grid and half a frame later, and seconds: what `from_energies` takes."""
+    narrow = _telephone(samples)
+    if narrow is None:
+        return None
+    return band_energies(narrow), band_energies(narrow, HOP // 2), len(samples) / (2 * RATE)
+
+
+def _telephone(samples: Samples) -> Samples | None:
+    """`samples` at 8 kHz, or None where there can be no fingerprint."""
+    if not MIN_ACTIVE_S * 2 * RATE <= len(samples) <= MAX_S * 2 * RATE:
         return None
     power = float(np.dot(samples, samples)) / len(samples)
     if not MIN_POWER <= power < np.inf:  # NaN too
         return None
-    seconds = len(samples) / (2 * RATE)
-    if seconds > MAX_S:
-        return None
-    narrow = to_telephone_rate(samples)
-    return from_energies(band_energies(narrow), band_energies(narrow, HOP // 2), seconds)
+    return to_telephone_rate(samples)
 
 
-def from_energies(energies: Samples, energies_between: Samples, seconds: float) -> Fingerprint | None:
+def from_energies(energies: Samples, energies_between: Samples | None, seconds: float) -> Fingerprint | None:
     """The fingerprint of band energies (float32 [frames, 33], linear power), on the grid and half a frame later."""
-    loudness = energies.sum(axis=1)
-    peak = float(loudness.max(initial=0.0))
-    level = np.zeros(len(loudness), np.uint8)
-    for db in (ACTIVE_DB, STRONG_DB, LOUD_DB):
-        level += loudness > peak * 10 ** (-db / 10)
+    level = levels(energies)
     if np.count_nonzero(level) * HOP_S < MIN_ACTIVE_S:
         return None
-    bits, mask = signs(energies)
+    now = changes(energies)
+    bits, mask = signs_of(*now)
+    if energies_between is None:
+        return Fingerprint(bits, mask, level, seconds)
+    later = changes(energies_between)
     return Fingerprint(
         bits=bits,
         mask=mask,
         level=level,
         seconds=seconds,
-        between=signs(energies_between),
+        between=signs_of(*later),
+        strength=np.stack([strength(*now), strength(*later)], axis=1).reshape(-1, BANDS - 1),
     )
 
 
-def signs(energies: Samples) -> tuple[Words, Words]:
-    """Bits and mask, uint32 [frames] each, of band energies, float32 [frames, 33]."""
-    slope = energies[:, : BANDS - 1] - energies[:, 1:]
-    change = slope.copy()
-    change[LAG:] -= slope[:-LAG]
-    strength = np.abs(change)
-    floor = np.partition(strength, BANDS - 1 - KEPT, axis=1)[:, BANDS - 1 - KEPT, None]
-    # Digital silence has no strong bits at all: the tiny floor keeps exact zeros out of the mask.
-    return _pack(change > 0), _pack(strength >= np.maximum(floor, np.float32(1e-30)))
-
-
-def _pack(flags: Flags) -> Words:
-    """bool [frames, 32] as uint32 [frames], band 0 in the lowest bit."""
-    return np.ascontiguousarray(np.packbits(flags, axis=1, bitorder="little")).view("<u4")[:, 0].astype(np.uint32)
+def _unpack(words: Words) -> Flags:
+    """The inverse of `packed`."""
+    flags = np.unpackbits(words.astype("<u4").view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
+    return flags.astype(np.bool_)

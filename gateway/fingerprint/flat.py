@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.fingerprint.bits import Fingerprint, Words
+from gateway.fingerprint.bits import Fingerprint
+from models.signs import Words
 
 SKETCH: Final = 12
 """Frames of a sketch."""

@@ -1,34 +1,48 @@
 """The index of one tenant: fingerprints by id, candidates for a query, and which of them is the same recording.
 
-Few recordings are scanned whole. Many are found by band keys: a Bloom filter over all keys turns most strangers away,
-sorted tables give who shares keys, votes for one offset rank them. Either way `verify` has the last word. The index is
-a hint and holds no answers: ids mean something only to its owner. Safe to use from several threads.
+Few recordings are scanned whole. Many are found by keys: a Bloom filter over all keys turns strangers away, a table
+tells who has the keys that are left, and a sketch of each, at the place the key gives, who is likely. Either way
+`verify` has the last word. The index is a hint and holds no answers: ids mean something only to its owner. Safe to use
+from several threads.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from cache_tiers.bloom import RotatingBloom
-from gateway.fingerprint.bands import BAND_SHIFTS, BandTable, band_keys, probe_keys
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.flat import FlatTable
+from gateway.fingerprint.keys import PROBES, SHAPE, USUAL, Ints, Shape, probes, stored_keys
+from gateway.fingerprint.store import Store, Tags, nearness
+from gateway.fingerprint.table import KeyTable
 from gateway.fingerprint.verify import Verdict, verify
 
 FLAT_FRAMES: Final = 200_000
 """Stored frames (53 min of sound) up to which everything is scanned."""
 CANDIDATES: Final = 4
-"""Looked at closely for a query: whom verify accepts was, but for 1 in 200, the likeliest or the next."""
+"""Looked at closely for a query."""
 EXPLAINED: Final = 12
 """Told by `explain`."""
-BLOOM_ERROR: Final = 1e-4
-KEYS_AN_UTTERANCE: Final = 64
-"""What `capacity_hint` is multiplied by to size the Bloom filter; it grows when that was too little."""
+SKETCHES: Final = 4096
+"""Places, a recording and a shift each, that a query's keys may point at and that are looked at: most keys first."""
+ROUGH: Final = 8
+"""Frames of a first sketch, where there are more places than FINE."""
+FINE: Final = 256
+POSITIONS: Final = 24
+"""Frames of a sketch."""
+UNLIKE: Final = 0.45
+"""A sketch farther than this is another recording's: verify would need 0.39 or less over all frames."""
+CLEARLY: Final = 0.1
+"""A candidate whose sketch is so much farther than the nearest one's is not looked at closely."""
+SWEEP: Final = 0.2
+"""Share of removed recordings at which the key table begins to leave them behind."""
+SMALL: Final = 5_000
+"""Recordings up to which an index that has lost more than half of them is made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ class Candidate:
     id: bytes
     fingerprint: Fingerprint
     votes: float
-    """Band keys shared at one offset, or 1 minus the distance to the sketch where everything is scanned."""
+    """1 minus the distance to a sketch of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,78 +74,69 @@ class Explained:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    slot: int
-    packed: bytes
-    tags: tuple[str, ...]
-
-
 class RecallIndex:
-    def __init__(self, capacity_hint: int = 10_000, *, flat_frames: int = FLAT_FRAMES) -> None:
-        self.capacity_hint = max(1, capacity_hint)
+    def __init__(
+        self, capacity_hint: int = 0, *, flat_frames: int = FLAT_FRAMES, shape: Shape = SHAPE, budget: int = PROBES
+    ) -> None:
+        """`capacity_hint`: recordings to make room for at once. `shape` and `budget` are of keys; see `keys`."""
+        self.capacity_hint = capacity_hint
         self.rebuilding = False
         """Set by the owner while entries are still being read back: the Bloom filter then says maybe to everything."""
         self.turned_away = 0
         """Lookups that ended at the Bloom filter."""
+        self.shape = shape
+        self.budget = budget
         self._flat_frames = flat_frames
-        self._entries: dict[bytes, _Entry] = {}
-        self._tagged: dict[str, set[bytes]] = {}
         self._lock = threading.RLock()
-        self._start_tables()
+        self._start()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._store)
 
     def __contains__(self, id: bytes) -> bool:
-        return id in self._entries
+        return self._store.slot(id) is not None
 
-    def add(self, id: bytes, fp: Fingerprint, tags: tuple[str, ...] = ()) -> None:
+    def add(self, id: bytes, fp: Fingerprint, tags: Tags = ()) -> None:
         """Enrol; an `id` that is known is replaced."""
+        self.add_many([(id, fp, tags)])
+
+    def add_many(self, entries: Sequence[tuple[bytes, Fingerprint, Tags]]) -> None:
+        """Enrol many, a few hundred at a time for speed; of two with one id the last counts."""
         with self._lock:
-            self.remove(id)
-            entry = _Entry(len(self._ids), fp.to_bytes(), tags)
-            self._entries[id] = entry
-            for tag in tags:
-                self._tagged.setdefault(tag, set()).add(id)
-            self._place(id, fp)
-            if self._flat is not None and self._flat.frames > self._flat_frames:
-                self._rebuild_tables()
+            entries = list({entry[0]: entry for entry in entries}.values())
+            for id, _, _ in entries:
+                self.remove(id)
+            slots = self._store.add_many(entries)
+            self._place([fp for _, fp, _ in entries], slots)
 
     def remove(self, id: bytes) -> bool:
         with self._lock:
-            entry = self._entries.pop(id, None)
-            if entry is None:
+            slot = self._store.slot(id)
+            if slot is None:
                 return False
-            self._ids[entry.slot] = None
-            for tag in entry.tags:
-                self._tagged[tag].discard(id)
-                if not self._tagged[tag]:
-                    del self._tagged[tag]
-            if len(self._ids) > 64 and len(self._ids) > 2 * len(self._entries):
-                self._rebuild_tables()
+            self._forget([slot])
             return True
 
     def remove_tag(self, tag: str) -> int:
         """Forget everything of `tag` (a voice, a speaker, an engine); how many that was."""
         with self._lock:
-            return sum(self.remove(id) for id in list(self._tagged.get(tag, ())))
+            slots = self._store.tagged(tag)
+            self._forget(slots)
+            return len(slots)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._entries.clear()
-            self._tagged.clear()
-            self._start_tables()
+            self._start()
 
     def candidates(self, fp: Fingerprint, limit: int = CANDIDATES) -> list[Candidate]:
         """Who might be the same recording, likeliest first."""
         with self._lock:
-            ranked = self._scanned(fp, limit) if self._flat is not None else self._voted(fp, limit)
+            ranked = self._scanned(fp, limit) if self._flat is not None else self._found(fp, limit)
             return [
-                Candidate(id, Fingerprint.from_bytes(self._entries[id].packed), votes)
+                Candidate(id, self._store.fingerprint(slot), votes)
                 for slot, votes in ranked
-                if (id := self._ids[slot]) is not None
+                if (id := self._store.ids[slot]) is not None
             ]
 
     def lookup(
@@ -143,7 +148,10 @@ class RecallIndex:
     ) -> Recalled | None:
         """The nearest recording that passes `verify` and that `accept` (say: not quarantined) lets pass, or None."""
         best: Recalled | None = None
-        for candidate in self.candidates(fp):
+        candidates = self.candidates(fp)
+        for candidate in candidates:
+            if candidate.votes < candidates[0].votes - CLEARLY:
+                break
             verdict = verify(fp, candidate.fingerprint, min_similarity)
             if not verdict.accepted or (best is not None and verdict.similarity <= best.similarity):
                 continue
@@ -157,75 +165,118 @@ class RecallIndex:
         return sorted(found, key=lambda one: one.verdict.distance)
 
     @property
+    def frames(self) -> int:
+        """Frames of 16 ms that are stored."""
+        return self._store.frames
+
+    def entries(self) -> list[tuple[bytes, Fingerprint, Tags]]:
+        """All that is stored, copied."""
+        with self._lock:
+            return self._store.entries()
+
+    def turns_away(self, fp: Fingerprint) -> bool:
+        """Whether a lookup would end at the Bloom filter."""
+        with self._lock:
+            return self._table is not None and not self._table.has(probes(fp, self.budget, self.shape)[0]).any()
+
+    @property
     def memory(self) -> int:
-        """Bytes of fingerprints and tables, without Python's own for ids and dicts."""
-        tables = self._flat.memory if self._flat is not None else sum(table.memory for table in self._bands)
-        return tables + sum(len(entry.packed) for entry in self._entries.values())
+        """Bytes of fingerprints and tables, without Python's own for ids and tags."""
+        return sum(part.memory for part in (self._store, self._table, self._flat) if part is not None)
 
-    def _start_tables(self, flat: bool = True) -> None:
-        self._ids: list[bytes | None] = []
-        self._flat: FlatTable | None = FlatTable() if flat else None
-        self._bands = tuple(BandTable() for _ in BAND_SHIFTS)
-        self._bloom: RotatingBloom | None = None
-        if not flat:
-            capacity = KEYS_AN_UTTERANCE * max(self.capacity_hint, len(self._entries))
-            self._bloom = RotatingBloom(capacity, BLOOM_ERROR, forgets=False)
+    def _start(self) -> None:
+        self._store = Store()
+        self._flat: FlatTable | None = FlatTable() if self._flat_frames else None
+        self._table: KeyTable | None = None if self._flat_frames else KeyTable(self.capacity_hint * USUAL)
+        self._placed = 0
+        """Slots whose keys are in the table, while everything is scanned."""
+        self._leaving: list[int] = []
+        """Slots that nothing will point at when the table's walk is through."""
 
-    def _rebuild_tables(self) -> None:
-        """Leave the dead behind, and change from scanning to band keys when there is too much to scan."""
-        entries = list(self._entries.items())
-        frames = sum(len(entry.packed) for _, entry in entries) // 8
-        self._start_tables(flat=frames <= self._flat_frames)
-        for id, entry in entries:
-            self._entries[id] = _Entry(len(self._ids), entry.packed, entry.tags)
-            self._place(id, Fingerprint.from_bytes(entry.packed))
-
-    def _place(self, id: bytes, fp: Fingerprint) -> None:
-        slot = len(self._ids)
-        self._ids.append(id)
-        if self._flat is not None:
-            self._flat.add(slot, fp.bits)
+    def _place(self, fps: Sequence[Fingerprint], slots: Ints) -> None:
+        if self._flat is None:
+            self._place_keys(fps, slots)
             return
-        for number, (shift, table) in enumerate(zip(BAND_SHIFTS, self._bands, strict=True)):
-            keys, frames = band_keys(fp.bits, fp.active, shift)
-            table.add(keys, slot, frames)
-            if self._bloom is not None:
-                for item in _bloom_items(number, keys):
-                    self._bloom.add(item)
+        for slot, fp in zip(slots.tolist(), fps, strict=True):
+            self._flat.add(slot, fp.bits)
+        # The table is made ready in the second half of the scan's time, so that the change costs nobody a wait.
+        if self._flat.frames > self._flat_frames / 2:
+            if self._table is None:
+                self._table = KeyTable(self.capacity_hint * USUAL)
+            over = self._flat.frames > self._flat_frames
+            end = self._store.slots if over else min(self._store.slots, self._placed + 3 * len(fps))
+            alive = [slot for slot in range(self._placed, end) if self._store.ids[slot] is not None]
+            self._place_keys([self._store.fingerprint(slot) for slot in alive], np.array(alive, np.int64))
+            self._placed = end
+            if over:
+                self._flat = None
+
+    def _place_keys(self, fps: Sequence[Fingerprint], slots: Ints) -> None:
+        assert self._table is not None
+        if not fps:
+            return
+        bits, mask, level = (
+            np.concatenate(parts) for parts in zip(*((fp.bits, fp.mask, fp.level) for fp in fps), strict=True)
+        )
+        lengths = np.array([len(fp) for fp in fps], np.int64)
+        hashes, which, frames = stored_keys(bits, mask, level > 0, lengths, self.shape)
+        walks, walking = self._table.walks, self._table.walking
+        self._table.add(hashes, slots[which], frames, self._store.alive.array)
+        if self._table.walks > walks and walking:
+            self._store.reuse(self._leaving)
+            self._leaving = []
+        if self._table.walking and not walking and self._flat is None:
+            self._leaving = self._store.retired()
+
+    def _forget(self, slots: Sequence[int]) -> None:
+        for slot in slots:
+            self._store.remove(slot)
+        alive = len(self._store)
+        if self._store.slots > 16 and self._store.slots > 2 * alive and alive <= SMALL:
+            entries = self._store.entries()
+            self._start()
+            self.add_many(entries)
+        elif self._flat is None and self._store.removed > max(64, SWEEP * alive):
+            assert self._table is not None
+            if not self._table.walking:
+                self._table.start_walk()
+                self._leaving = self._store.retired()
 
     def _scanned(self, fp: Fingerprint, limit: int) -> list[tuple[int, float]]:
         assert self._flat is not None
-        dead = len(self._ids) - len(self._entries)
+        dead = self._store.slots - len(self._store)
         slots, distances = self._flat.nearest(fp, limit + dead)
-        alive = [(int(s), 1.0 - float(d)) for s, d in zip(slots, distances, strict=True) if self._ids[s] is not None]
-        return alive[:limit]
+        alive = self._store.alive.array
+        return [(int(s), 1.0 - float(d)) for s, d in zip(slots, distances, strict=True) if alive[s]][:limit]
 
-    def _voted(self, fp: Fingerprint, limit: int) -> list[tuple[int, float]]:
-        places = []
-        for number, (shift, table) in enumerate(zip(BAND_SHIFTS, self._bands, strict=True)):
-            keys, at = probe_keys(fp, shift)
-            if self._bloom is not None and not self.rebuilding:
-                known = np.array([item in self._bloom for item in _bloom_items(number, keys)], dtype=bool)
-                keys, at = keys[known], at[known]
-            if len(keys):
-                which, slots, frames = table.find(keys)
-                # Offsets in steps of two frames: two grids and a speed of 1 % must not split a recording's votes.
-                places.append((slots << 16) + ((at[which] - frames) // 2 + (1 << 15)))
-        if not places:
-            self.turned_away += 1
-            return []
-        place, votes = np.unique(np.concatenate(places), return_counts=True)
-        best: dict[int, float] = {}
-        for index in np.argsort(-votes, kind="stable"):
-            slot = int(place[index] >> 16)
-            if self._ids[slot] is not None:
-                best.setdefault(slot, float(votes[index]))
-                if len(best) >= limit:
-                    break
-        return list(best.items())
+    def _found(self, fp: Fingerprint, limit: int) -> list[tuple[int, float]]:
+        assert self._table is not None
+        hashes, at = probes(fp, self.budget, self.shape)
+        if not self.rebuilding:
+            known = self._table.has(hashes)
+            if not known.any():
+                self.turned_away += 1
+                return []
+            hashes, at = hashes[known], at[known]
+        which, slots, frames = self._table.find(hashes)
+        alive = self._store.alive.array[slots]
+        slots, later = _places(slots[alive], (at[which] - 2 * frames)[alive])
+        if len(slots) > FINE:
+            rough = nearness(self._store, fp, slots, later, ROUGH)
+            best = np.argpartition(rough, FINE)[:FINE]
+            slots, later = slots[best], later[best]
+        distances = nearness(self._store, fp, slots, later, POSITIONS)
+        ranked: dict[int, float] = {}
+        for number in np.argsort(distances, kind="stable"):
+            if distances[number] > UNLIKE or len(ranked) == limit:
+                break
+            ranked.setdefault(int(slots[number]), 1.0 - float(distances[number]))
+        return list(ranked.items())
 
 
-def _bloom_items(band: int, keys: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> list[bytes]:
-    prefix = bytes([band])
-    packed = keys.astype("<u4").tobytes()
-    return [prefix + packed[i : i + 4] for i in range(0, len(packed), 4)]
+def _places(slots: Ints, later: Ints) -> tuple[Ints, Ints]:
+    """Different pairs of slot and shift, those that most keys point at where there are too many."""
+    place, first, votes = np.unique((slots << 16) + later + (1 << 15), return_index=True, return_counts=True)
+    if len(place) > SKETCHES:
+        place = place[np.lexsort((first, -votes))[:SKETCHES]]  # among equals those of the likelier key
+    return place >> 16, (place & 0xFFFF) - (1 << 15)

@@ -1,7 +1,10 @@
-"""Is this the recording heard before? The last word on a candidate: global distance, worst window, coverage both ways.
+"""Is this the recording heard before? The last word on a candidate.
 
-One distance over the whole utterance cannot tell "turn it on" from "turn it off", so a quarter of a second in which two
-recordings disagree is enough to refuse, and speech of either that the other does not have is too.
+One distance over the whole utterance cannot tell "turn it on" from "turn it off". So the query is first read as what
+the undistorted recording's bits are likely to be, with how sure that is (`models.recall`); what those odds say for and
+against the stored bits is laid out along time, and a small network looks for a moment in which the two differ: another
+sound in the place of one, speech of either that the other does not have. Where noise covers everything it hears nothing
+for and nothing against, and refuses.
 """
 
 from __future__ import annotations
@@ -12,34 +15,39 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.fingerprint.bits import Fingerprint, Words
-from gateway.fingerprint.mel import HOP_S
+from gateway.fingerprint.bits import Fingerprint
+from models.bands import HOP_S
+from models.evidence import ROWS, SLACK, Stored, align, timeline
+from models.recall import embedded
+from models.signs import Words
+from models.utterance import Samples
 
-Counts = npt.NDArray[np.int64]
-
+# Chosen on development speakers, noise and words that trained neither network (docs/recall.md), then frozen; so is the
+# score from which the judge accepts, an option of its manifest.
+MAX_DISTANCE: Final = 0.36
+"""Share of the stored trusted bits that may differ at the best shift before anything else is looked at: of other
+speech most is beyond it, and nothing that the rest would accept."""
+LEAST_CONFIRMED: Final = 0.25
+"""Least share of all the evidence there could be that has to speak for the candidate."""
+STORED_COVERAGE: Final = 0.80
+"""Least share of the stored active frames that must lie inside the query."""
 WINDOW: Final = 15
 """Frames of the worst-window test: 240 ms, shorter than a one-syllable word and longer than one noisy phone."""
 WINDOW_STRONG: Final = 8
-"""Strong stored frames without which a window says nothing: in its weak frames noise and another word look alike."""
-SLACK: Final = 12
-"""Frames that an alignment may go beyond what coverage allows."""
-HOPELESS: Final = 0.4
-"""A distance that half a frame of shift does not bring under MAX_GLOBAL."""
-STORED_COVERAGE: Final = 0.80
-"""Least share of the stored active frames that must lie inside the query."""
-QUERY_COVERAGE: Final = 0.85
-"""Least share of the query's loud frames inside the stored recording ("yes" is not "yes that is right")."""
-WINDOW_LOUD: Final = 5
-"""Loud query frames without which a window of the query says nothing: fewer are a click."""
-
-# Thresholds: development data only (docs/recall.md, "Where the thresholds come from"), then frozen.
-MAX_WORST: Final = 0.155
-"""Of the stored recording's worst window: just under the nearest one-word swap of the first half of the speakers."""
-MAX_QUERY_WORST: Final = 0.4
-"""Of the query's: speech that the stored recording does not have differs by a half, speech under noise by less."""
-MAX_GLOBAL: Final = 0.39
-EVIDENCE: Final = 2.0
-"""Taken off MAX_GLOBAL, over the root of how often stored bits change: one vowel agrees with others by chance."""
+"""Strong stored frames without which a window says nothing."""
+LEAST_WINDOW: Final = 0.1
+"""Least share of what the query is sure of that must speak for the candidate, in every window."""
+AGREEMENT_COUNTS: Final = 20.0
+LEAST_WHOLE: Final = 19.2
+"""The judge looks for one bad moment. Another word may have none that is bad enough, but agrees less as a whole: the
+judge's score, and so many times the share of what the query is sure of that agrees, must reach LEAST_WHOLE;"""
+LEAST_WHOLE_SHORT: Final = 21.6
+SHORT_FRAMES: Final = 28
+"""and that where under 0.45 s of speech are stored, of which others are alike by chance."""
+UNDISTORTED: Final = 0.04
+"""Share of trusted bits that differ under which the query is a clean copy, if it is one."""
+ADDED: Final = 7
+"""Loud frames of 8 of a clean copy, where the stored recording is silent, that are speech of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,107 +55,123 @@ class Verdict:
     """Why a candidate was taken for the same recording, or not."""
 
     accepted: bool
+    reason: str
+    """"same", or what speaks against it."""
+    similarity: float
+    """Share of what the stored bits could confirm that the query does: 0 other speech, near 1 an identical copy."""
     distance: float
-    """Share of the stored trusted bits that differ: 0 same, near 0.5 unrelated. Uncovered ones count half."""
-    worst: float
-    """The same over the strong frames of the worst 240 ms."""
-    query_worst: float
-    """Share of the query's trusted bits that differ, over its loud frames, in its worst 240 ms."""
-    stored_coverage: float
-    query_coverage: float
+    """Share of the stored trusted bits that differ at the best shift, of raw bits: 0 same, near 0.5 unrelated."""
+    score: float
+    """Log-odds of being the same recording less the threshold: 0 and up is accepted."""
     offset_s: float
     """Seconds by which the query has the same sound later than the stored recording does."""
-    similarity: float
-    """1 - 2 * distance, 0..1: 1 is an identical copy, 0 what unrelated speech has."""
-    reason: str
-    """"same", or the first test that failed."""
-
-
-REFUSED: Final = Verdict(False, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, "no overlap")
+    pace: float
+    """Seconds of the query to one of the stored recording, 0.98 to 1.02."""
+    worst_s: float
+    """Where most speaks against it, in seconds of the stored recording; outside of it for what only the query has."""
+    lines: Samples
+    """float32 [17, frames]: both recordings along time (`models.evidence.timeline`); empty where not looked at."""
+    against: Samples
+    """float32 [frames]: how much each frame speaks against it."""
+    first: int
+    """The stored recording's frame that is the first of `lines`: 0 or less."""
 
 
 def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None = None) -> Verdict:
-    """Judge `stored` as the source of `query`. `min_similarity` (0..1) may only tighten what the thresholds allow."""
-    active = stored.active
-    trusted = np.where(active, stored.mask, np.uint32(0))
-    shifts = _shifts(len(query), len(stored))
-    if not trusted.any():
-        return REFUSED
-    grids = [(query.bits, query.mask)]
-    found = [_best_shift(query.bits, stored.bits, trusted, shifts)]
-    if query.between is not None and found[0][0] < HOPELESS:
-        grids.append(query.between)
-        found.append(_best_shift(query.between[0], stored.bits, trusted, shifts))
-    at = min(range(len(found)), key=lambda grid: found[grid][0])
-    distance, shift = found[at]
-    bits, mask = grids[at]
-    strong = np.where(stored.strong, stored.mask, np.uint32(0))
-    worst = _worst_window(stored.bits, strong, WINDOW_STRONG, bits, shift, distance)
-    loudest = np.where(query.loud, mask, np.uint32(0))
-    query_worst = _worst_window(bits, loudest, WINDOW_LOUD, stored.bits, -shift, distance)
-    place = np.flatnonzero(active) + shift
-    stored_coverage = float(np.mean((place >= 0) & (place < len(query))))
-    loud = np.flatnonzero(query.loud) - shift
-    query_coverage = float(np.mean((loud >= 0) & (loud < len(stored)))) if len(loud) else 0.0
-    similarity = max(0.0, 1.0 - 2.0 * distance)
+    """Judge `stored` as the source of `query`, which `listen` made. `min_similarity` (0..1) may only tighten."""
+    if query.heard is None:
+        raise ValueError("the query must come from gateway.fingerprint.listen.listen")
+    old = Stored.of(stored.bits, stored.mask, stored.level)
+    distance = nearest(query, stored)
+    if distance > MAX_DISTANCE or not len(query.heard):
+        return _refused("distance", distance)
+    path = align(old, query.heard)
+    lines = timeline(old, query.heard, path)
+    nets = embedded()
+    odds, against = nets.judge(lines)
+    score = odds - nets.threshold
+    first = min(0, int(np.floor(-path.start / (2 * path.pace))))
+    worst = int(np.argmax(against)) + first
+    similarity = float(np.clip(path.confirmed, 0.0, 1.0))
     reason = "same"
-    if stored_coverage < STORED_COVERAGE:
+    if path.inside < STORED_COVERAGE:
         reason = "the stored recording has more speech"
-    elif query_coverage < QUERY_COVERAGE or query_worst > MAX_QUERY_WORST:
+    elif path.confirmed < LEAST_CONFIRMED:
+        reason = "another recording"
+    elif not score >= 0:  # NaN too
+        reason = "another sound" if 0 <= worst < len(stored) else "the query has more speech"
+    elif odds + AGREEMENT_COUNTS * agreement(lines) < least_whole(len(old.at)):
+        reason = "another recording"
+    elif worst_window(lines) < LEAST_WINDOW:
+        reason = "another sound"
+    elif speech_added(lines):
         reason = "the query has more speech"
-    elif distance > global_limit(stored):
-        reason = "distance"
-    elif worst > MAX_WORST:
-        reason = "worst window"
     elif min_similarity is not None and similarity < min_similarity:
         reason = "min_similarity"
-    offset = shift * HOP_S + (HOP_S / 2 if at else 0.0)
+    offset = path.start / 2 * HOP_S
     return Verdict(
-        reason == "same", distance, worst, query_worst, stored_coverage, query_coverage, offset, similarity, reason
+        reason == "same", reason, similarity, distance, score, offset, path.pace, worst * HOP_S, lines, against, first
     )
 
 
-def global_limit(stored: Fingerprint) -> float:
-    """The distance that a copy of `stored` may have: more where its trusted bits change more often from frame to frame.
+def least_whole(active: int) -> float:
+    """What score and agreement must reach, by the stored frames that are active."""
+    return LEAST_WHOLE_SHORT if active < SHORT_FRAMES else LEAST_WHOLE
 
-    Neighbouring frames and bands mostly repeat each other, so changes, not bits, tell how much there is to agree upon.
-    """
-    active = stored.active
-    columns, trusted = (
-        np.unpackbits(words[active].astype("<u4").view(np.uint8).reshape(-1, 4), axis=1, bitorder="little").T
-        for words in (stored.bits, stored.mask)
+
+def agreement(lines: Samples) -> float:
+    """Evidence as a share of what the query is sure of, over all of the stored recording; 1.2 at most. A little is
+    added to the latter, for what is hardly sure says little."""
+    return min(float(lines[0].sum() / (lines[1].sum() + 10)), 1.2)
+
+
+def worst_window(lines: Samples) -> float:
+    """The least share, over all 240 ms, of what the query is sure of in strong stored frames that is for the candidate;
+    1 where no window has enough of them. A little of either is added, for what is hardly sure says little."""
+    strong = lines[3] > 0
+    evidence, known, frames = (
+        np.convolve(row * strong, np.ones(WINDOW), "full") for row in (7 * lines[0], 7 * lines[1], strong)
     )
-    row, frame = np.nonzero(trusted)
-    value = columns[row, frame]
-    changes = int(np.count_nonzero((value[1:] != value[:-1]) & (row[1:] == row[:-1])))
-    return float(MAX_GLOBAL - EVIDENCE / np.sqrt(max(1, changes)))
+    judged = frames > WINDOW_STRONG - 0.5
+    return float(((evidence[judged] + 5) / (known[judged] + 15)).min()) if judged.any() else 1.0
 
 
-def _shifts(query_frames: int, stored_frames: int) -> range:
+def speech_added(lines: Samples) -> bool:
+    """Whether an otherwise clean copy is loud for an eighth of a second where the stored recording is silent."""
+    active = lines[2] > 0
+    alone = (lines[10] > 0) & ~active
+    clean = float(lines[11][active].mean()) < UNDISTORTED
+    return clean and bool(np.convolve(alone, np.ones(8), "full").max() > ADDED - 0.5)
+
+
+def _refused(reason: str, distance: float) -> Verdict:
+    lines, against = np.zeros((ROWS, 0), np.float32), np.zeros(0, np.float32)
+    return Verdict(False, reason, 0.0, distance, -np.inf, 0.0, 1.0, 0.0, lines, against, 0)
+
+
+def nearest(query: Fingerprint, stored: Fingerprint) -> float:
+    """The least share of the stored trusted bits that differ, over all shifts on both of the query's grids."""
+    trusted = np.where(stored.active, stored.mask, np.uint32(0))
+    if not trusted.any():
+        return 1.0
+    shifts = shifts_of(len(query), len(stored))
+    grids = [query.bits] + ([query.between[0]] if query.between is not None else [])
+    return min(float(_distances(grid, stored.bits, trusted, shifts).min()) for grid in grids)
+
+
+def shifts_of(query_frames: int, stored_frames: int) -> range:
     """Frames by which the stored recording may sit later in the query without losing coverage either way."""
-    slack = SLACK + int((1 - STORED_COVERAGE) * stored_frames)
+    slack = SLACK + stored_frames // 5
     return range(-slack, max(0, query_frames - stored_frames) + slack + 1)
 
 
-def _best_shift(bits: Words, stored: Words, trusted: Words, shifts: range) -> tuple[float, int]:
-    """The least distance over all `shifts`, and where.
+def _distances(bits: Words, stored: Words, trusted: Words, shifts: range) -> npt.NDArray[np.float64]:
+    """Share of `trusted` bits that differ, for each shift, those outside the query by half: float64 [shifts].
 
-    Long recordings are first aligned on every n-th frame: neighbouring frames overlap by seven eighths and say the
-    same, so some sixty of them find the place, and all of them then judge it.
+    Of long recordings every n-th frame is looked at: neighbours overlap by seven eighths and say the same.
     """
-    stride = max(1, len(stored) // 64)
-    distances = _distances(bits, stored, trusted, shifts, stride)
-    if stride > 1:
-        best = int(np.argmin(distances))
-        shifts = shifts[max(0, best - 3) : best + 4]
-        distances = _distances(bits, stored, trusted, shifts, 1)
-    best = int(np.argmin(distances))
-    return float(distances[best]), shifts[best]
-
-
-def _distances(bits: Words, stored: Words, trusted: Words, shifts: range, stride: int) -> npt.NDArray[np.float64]:
-    """Share of `trusted` bits that differ, for each shift, those outside the query by half: float64 [shifts]."""
     n = len(stored)
+    stride = max(1, n // 64)
     before = max(0, -shifts[0])
     after = max(0, shifts[-1] + n - len(bits))
     start = shifts[0] + before
@@ -163,23 +187,6 @@ def _distances(bits: Words, stored: Words, trusted: Words, shifts: range, stride
     return np.asarray((differ + 0.5 * (total - _ones(covered))) / max(total, 1))
 
 
-def _ones(words: Words) -> Counts:
+def _ones(words: Words) -> npt.NDArray[np.int64]:
     """Bits set in each row: [rows, frames] -> int64 [rows]."""
     return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int64))
-
-
-def _worst_window(bits: Words, trusted: Words, least: int, other: Words, shift: int, distance: float) -> float:
-    """The largest share of `trusted` bits that `other`, `shift` frames on, has differently in any 240 ms.
-
-    Counted in windows with at least `least` frames that trust any bit; `distance` where there is none. What `other`
-    does not cover counts half.
-    """
-    place = np.arange(len(bits)) + shift
-    inside = (place >= 0) & (place < len(other))
-    weigh = np.bitwise_count(trusted).astype(np.int64)
-    differ = np.bitwise_count((other[np.clip(place, 0, len(other) - 1)] ^ bits) & trusted)
-    halves = np.where(inside, 2 * differ.astype(np.int64), weigh)
-    sums = [np.cumsum(np.pad(values, (WINDOW, WINDOW - 1))) for values in (halves, 2 * weigh, weigh > 0)]
-    window_differ, window_weigh, frames = (total[WINDOW:] - total[:-WINDOW] for total in sums)
-    judged = frames >= least
-    return float((window_differ[judged] / window_weigh[judged]).max()) if judged.any() else distance

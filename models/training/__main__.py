@@ -17,6 +17,8 @@ PARTS = {
     "recognizer": "train wave to words",
     "emotion": "train manner to arousal",
     "speaker": "train wave to voice embedding",
+    "respoken": "find frames by which commands said again are known",
+    "recall": "train what knows a recording again through another microphone",
 }
 
 

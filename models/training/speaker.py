@@ -112,7 +112,7 @@ def train(pool: Pool, dev: dict[str, Part], options: argparse.Namespace) -> Netw
     return averaged.cpu().float()
 
 
-def average(averaged: Network, network: Network, decay: float) -> None:
+def average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     """Moves the running mean of weights and of norms' statistics towards the network's."""
     with torch.no_grad():
         for mean, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):

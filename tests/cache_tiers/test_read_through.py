@@ -218,6 +218,25 @@ async def test_without_a_remote_tier_all_works_alike() -> None:
     assert await house.cache.evict("s1") == 0
 
 
+async def test_peeking_is_no_access_and_moves_nothing(house: House) -> None:
+    house.remote.held[KEY] = STORED
+    seen = await house.cache.peek(KEY)
+    assert seen is not None
+    assert (seen.entry, seen.tier, seen.age_s) == (STORED, "redis", 60.0)
+    assert KEY not in house.cache.device
+    house.cache.device.store(KEY, STORED)
+    seen = await house.cache.peek(KEY)
+    assert seen is not None
+    assert (seen.tier, house.cache.device.stats.hits, house.cache.device.stats.misses) == ("device", 0, 0)
+    assert house.cache.device.resident_keys(1) == []
+    house.cache.device.store(OTHER, replace(STORED, expires=NOW + 1))
+    house.now += 2
+    assert await house.cache.peek(OTHER) is None
+    house.remote.failure = RuntimeError("out of order")
+    assert await house.cache.peek(CacheKey("t", b"\2" * 32)) is None
+    assert house.cache.stats.remote_errors == 1
+
+
 async def test_lookup_reads_the_tiers_and_joins_no_flight(house: House) -> None:
     house.model.gate.clear()
     flying = await house.ask()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fingerprint.bits import KEPT, Fingerprint, fingerprint
-from gateway.fingerprint.mel import BANDS, FMAX, FMIN, HOP, RATE, WINDOW, band_energies, to_telephone_rate
+from gateway.fingerprint.bits import Fingerprint, fingerprint
+from models.bands import BANDS, FMAX, FMIN, HOP, RATE, WINDOW, band_energies, to_telephone_rate
+from models.signs import KEPT
 from tests.fingerprint.voice import hiss, say
 
 

@@ -17,10 +17,11 @@ from cache_tiers.ledger import Ledger
 from cache_tiers.memory import HostMemory
 from cache_tiers.policy.lfu import LfuPolicy
 from cache_tiers.read_through import ReadThrough
+from gateway.audits import Recalled, TenantPolicy
 from gateway.hearsay import follow
 from gateway.journal import RedisJournal
 from gateway.keys import KeyFields, Keys
-from gateway.recall import Recall, Recalled, TenantPolicy
+from gateway.recall import Recall
 from models.utterance import Samples
 from tests.cache_tiers.conftest import MASTER, Gateway, Server, gateway_on, until
 
@@ -84,7 +85,7 @@ class Listener:
 
     async def quarantine(self, query: Samples, stored: Samples, tenant: str = "default") -> None:
         """Returns when the pair is quarantined, and kept and told where there is a Redis."""
-        assert await self.recall.report_wrong(tenant, digest_of(query, tenant), digest_of(stored, tenant))
+        assert await self.recall.audits.report_wrong(tenant, digest_of(query, tenant), digest_of(stored, tenant))
 
     async def settle(self) -> None:
         """Returns when this gateway has applied all that was told before."""
@@ -96,7 +97,7 @@ class Listener:
 
 
 def policy_of(**policy: Any) -> Callable[[str], TenantPolicy]:
-    return lambda tenant: TenantPolicy(**policy)
+    return lambda tenant: TenantPolicy(**{"require_proof": False, **policy})
 
 
 @contextlib.asynccontextmanager

@@ -133,13 +133,15 @@ class Rig:
 
 
 def settings(folder: Path, **tables: Any) -> Settings:
-    """Small tiers, free ports, everything under `folder`."""
+    """Small tiers, free ports, everything under `folder`; fuzzy answers from the first on, where not said otherwise."""
     base: dict[str, Any] = {
         "data_dir": folder,
         "listen": {"port": 0, "http_port": 0, "grace": 1.0},
         "redis": {"maxmemory": 64 << 20, "get_deadline": 1.0},
         "device": {"size": 32 << 20},
     }
+    tenants = {"default": {}, **tables.pop("tenants", {})}
+    base["tenants"] = {name: {"require_proof": False, **policy} for name, policy in tenants.items()}
     for name, table in tables.items():
         base[name] = {**base[name], **table} if isinstance(base.get(name), dict) else table
     return load(None, base)

@@ -183,6 +183,7 @@ def _oversized() -> Iterator[tuple[str, bytes]]:
     yield "Speech/ListVoices", listing.SerializeToString()
     languages = speech_pb2.RecognizeRequest(config={"language_codes": [""] * 100_000}, content=b"1234")
     yield "Speech/Recognize", languages.SerializeToString()
+    yield "CacheAdmin/ExplainRecall", languages.SerializeToString()
 
 
 @pytest.mark.parametrize(("method", "data"), [*_oversized()], ids=lambda value: value if isinstance(value, str) else "")
@@ -198,7 +199,7 @@ def test_a_message_that_would_grow_when_parsed_is_refused_before_it_is(
 
 UNARY = {
     "Speech": ("Recognize", "Synthesize", "Vocode", "EmbedVoice", "ListVoices", "ListModels"),
-    "CacheAdmin": ("Warm", "Invalidate", "Erase", "ReportWrongHit", "GetStats"),
+    "CacheAdmin": ("Warm", "Invalidate", "Erase", "ReportWrongHit", "ExplainRecall", "GetStats"),
 }
 STREAMS = ("StreamingRecognize", "StreamingSynthesize", "StreamingVocode")
 ANSWERED = (INVALID, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE)

@@ -379,7 +379,7 @@ async def test_a_reported_voice_is_refused_after_a_restart(tmp_path: Path) -> No
 
 
 async def test_where_answers_must_be_proved_first_near_ones_are_refused_and_audited(tmp_path: Path) -> None:
-    async with gateway(tmp_path, tenants={"default": {"require_proof": True}}) as rig:
+    async with gateway(tmp_path, tenants={"default": {"require_near_proof": True}}) as rig:
         values = await embedding_of(rig, NEAR_ANNA)
         for count in (1, 2):
             await refused(rig.speech.Synthesize(like(values, **FUZZY)), "voice.embedding", "audits")

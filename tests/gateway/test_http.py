@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.http import HttpServer, MetricsPage
 from gateway.observe import EngineReading, Observer, Outcome, TierReading
-from gateway.stats import COALESCED, HIT_EXACT, MISS, AuditCount
+from gateway.stats import COALESCED, HIT_EXACT, MISS, AuditCount, LanguageAudits
 
 
 def samples(page: MetricsPage) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -101,7 +101,10 @@ def test_histogram_buckets_are_cumulative_and_end_in_the_count() -> None:
 def test_what_others_own_is_read_when_asked() -> None:
     observer = Observer()
     observer.watch_tier("device", lambda: TierReading(3, 900, 1000, {"capacity": 7, "tag": 2}, 1, True))
-    observer.watch_audits(lambda: AuditCount(100, 2, 5, 0.04, 0.05, True))
+    audits = AuditCount(100, 2, 5, 0.04, 0.05, True, 0.09, from_similarity=0.6, alarms=3, would_serve=1, withheld=9)
+    observer.watch_audits(lambda: audits, lambda: [LanguageAudits("en-US", 10, 1, 2, 0.3)])
+    observer.record(Outcome("recognize", "default", HIT_EXACT, "device", language="en-US"))
+    observer.record(Outcome("recognize", "default", COALESCED, language="en-US"))
     observer.watch("flights", lambda: 4)
     observer.watch("rejected_stores", lambda: {"erased": 6})
     observer.watch("bloom_false_negatives", lambda: 8)
@@ -112,6 +115,15 @@ def test_what_others_own_is_read_when_asked() -> None:
     judged = {verdict: found["refrain_fuzzy_audits_total", (verdict,)] for verdict in ("right", "wrong", "undecided")}
     assert judged == {"right": 93, "wrong": 2, "undecided": 5}
     assert found["refrain_fuzzy_wrong_upper_bound", ()] == 0.04
+    assert found["refrain_fuzzy_wrong_upper_bound_doubted", ()] == 0.09
+    assert found["refrain_fuzzy_serving_from_similarity", ()] == 0.6
+    assert found["refrain_fuzzy_alarms_total", ()] == 3
+    assert [found["refrain_fuzzy_unserved_total", (why,)] for why in ("withheld", "shadow")] == [9, 1]
+    statuses = ("hit_exact", "hit_fuzzy", "other")
+    requests = {name: found["refrain_language_requests_total", ("en-US", name, "recognize")] for name in statuses}
+    assert requests == {"hit_exact": 1, "hit_fuzzy": 0, "other": 1}
+    judged = {name: found["refrain_language_fuzzy_audits_total", ("en-US", name)] for name in ("right", "wrong")}
+    assert judged == {"right": 7, "wrong": 1}
     assert found["refrain_flights", ()] == 4
     assert found["refrain_rejected_stores_total", ("erased",)] == 6
     assert found["refrain_bloom_false_negatives_total", ()] == 8

@@ -15,7 +15,6 @@ from cache_tiers.events import QUARANTINED, tenant_tag
 from cache_tiers.ledger import Ledger
 from cache_tiers.link import Unavailable
 from cache_tiers.read_through import Source
-from gateway.fingerprint.audit import Audit
 from gateway.journal import AUDIT, RedisJournal, pack_quarantine, unpack_quarantine
 from tests.cache_tiers.conftest import Server, gateway_on, until
 from tests.fingerprint.voice import hiss, say
@@ -55,14 +54,16 @@ async def test_records_states_and_pairs_are_read_back_by_another_gateway(server:
         key = KEYS.of("acme").cache_key(FIELDS, bytes(32))
         _keep(a, key, entry_of("subject"), b"a fingerprint")
         await a.shared.tier.drain()
-        await journal.keep_state("acme", b"an audit")
-        await journal.keep_state("acme", b"a newer audit")
+        await journal.keep_tally("acme", b"an audit")
+        await journal.keep_tally("acme", b"a newer audit")
+        await Ledger(a.shared.link).put(AUDIT, "acme", b"the first version's")
         await journal.tell_quarantine("acme", PAIR)
         await journal.tell_quarantine("acme", PAIR)
     async with listening(server, "b") as b:
         journal = _journal(b)
         assert [record async for record in journal.records()] == [(key, b"a fingerprint")]
-        assert await journal.states() == {"acme": b"a newer audit"}
+        kept = [("acme", "a", b"a newer audit"), ("acme", "before", b"the first version's")]
+        assert sorted(await journal.tallies() or []) == kept
         assert await journal.quarantined() == [("acme", PAIR)]
 
 
@@ -79,9 +80,9 @@ async def test_records_go_with_their_entry_and_are_never_in_clear(server: Server
 async def test_without_redis_nothing_is_kept_and_nothing_fails() -> None:
     nowhere = gateway_on(_Nowhere(), "a", failures=1_000_000)  # type: ignore[arg-type]
     journal = RedisJournal(nowhere.tier, Ledger(nowhere.link), nowhere.events)
-    await journal.keep_state("acme", b"an audit")
+    await journal.keep_tally("acme", b"an audit")
     await journal.tell_quarantine("acme", PAIR)
-    assert await journal.states() == {}
+    assert await journal.tallies() is None
     assert await journal.quarantined() == []
     with pytest.raises(Unavailable):  # for the caller to try again: an index half read would be silent for good
         [record async for record in journal.records()]
@@ -95,10 +96,11 @@ class _Nowhere:
 async def test_an_audit_of_a_newer_gateway_is_left_out(server: Server) -> None:
     async with listening(server, "a") as a:
         await Ledger(a.shared.link).put(AUDIT, "acme", b'{"version": 99}')
-        await Ledger(a.shared.link).put(AUDIT, "beta", Audit(right=3).to_bytes())
+        old = b'{"version":1,"right":3,"wrong":0,"undecided":0,"quarantined":[]}'
+        await Ledger(a.shared.link).put(AUDIT, "beta", old)
     async with listening(server, "b") as b:
-        assert b.recall.audit_count("acme").audited == 0
-        assert b.recall.audit_count("beta").audited == 3
+        assert b.recall.audits.count("acme").audited == 0
+        assert b.recall.audits.count("beta").audited == 3
 
 
 UNREADABLE = [b"", b"\1", b"\2\0\0" + bytes(40), b"\1\xff\xff" + bytes(64), b"\1\0\0" + bytes(64)]

@@ -19,11 +19,9 @@ from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.epochs import LocalEpochs
 from cache_tiers.events import tenant_tag
 from cache_tiers.ledger import Ledger
-from gateway.errors import Overloaded
-from gateway.fingerprint.audit import Audit
 from gateway.fingerprint.bits import fingerprint
 from gateway.journal import AUDIT
-from gateway.recall import Recall, Recalled, _pack
+from gateway.recall import Recall, _pack
 from models.utterance import Samples
 from protos.refrain.v1 import cache_pb2, speech_pb2
 from tests.cache_tiers.conftest import Server, until
@@ -167,14 +165,14 @@ class Reading:
     def keep_record(self, key: CacheKey, entry: Entry, record: bytes) -> None:
         pass
 
-    async def keep_state(self, tenant: str, audit: bytes) -> None:
+    async def keep_tally(self, tenant: str, tally: bytes) -> None:
         pass
 
     async def tell_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
         pass
 
-    async def states(self) -> dict[str, bytes]:
-        return {}
+    async def tallies(self) -> list[tuple[str, str, bytes]]:
+        return []
 
     async def quarantined(self) -> list[tuple[str, tuple[bytes, bytes]]]:
         return []
@@ -265,7 +263,7 @@ async def test_a_forgotten_tenant_loses_its_recordings_and_keeps_its_audits(list
     await listener.recall.forget_tenant("alpha")
     assert await listener.find(COPY, "alpha") is None
     assert await listener.find(COPY, "beta") is not None
-    assert listener.recall.audit_count("alpha").wrong == 1
+    assert listener.recall.audits.count("alpha").wrong == 1
 
 
 class Busy:
@@ -355,10 +353,10 @@ async def test_a_pair_reported_wrong_is_never_recalled_again_and_others_are(list
 
 async def test_a_report_counts_as_one_wrong_audit_however_often_it_is_made(listener: Listener) -> None:
     await listener.quarantine(COPY, ORIGINAL)
-    assert not await listener.recall.report_wrong("default", digest_of(COPY), digest_of(ORIGINAL))
-    count = listener.recall.audit_count("default")
+    assert not await listener.recall.audits.report_wrong("default", digest_of(COPY), digest_of(ORIGINAL))
+    count = listener.recall.audits.count("default")
     assert (count.audited, count.wrong) == (1, 1)
-    assert listener.recall.audit_count("beta").audited == 0, "only the tenant's own"
+    assert listener.recall.audits.count("beta").audited == 0, "only the tenant's own"
 
 
 async def test_the_next_best_is_recalled_where_the_best_is_quarantined(listener: Listener) -> None:
@@ -381,7 +379,7 @@ async def test_a_quarantined_pair_survives_a_restart(server: Server) -> None:
     async with listening(server) as listener:
         assert await listener.find(COPY) is None
         assert await listener.find(LATE) is not None
-        assert listener.recall.audit_count("default").wrong == 1
+        assert listener.recall.audits.count("default").wrong == 1
 
 
 async def test_a_quarantined_pair_reaches_another_gateway(server: Server) -> None:
@@ -402,7 +400,7 @@ async def test_pairs_that_two_gateways_quarantine_at_once_both_survive(server: S
     async with listening(server, "c") as c:
         assert await c.find(COPY) is None
         assert await c.find(LATE) is None
-        assert c.recall.audit_count("default").wrong == 2
+        assert c.recall.audits.count("default").wrong == 2
 
 
 async def test_what_redis_lost_of_the_audits_is_not_forgotten_by_rebuilding(server: Server) -> None:
@@ -410,157 +408,15 @@ async def test_what_redis_lost_of_the_audits_is_not_forgotten_by_rebuilding(serv
         await listener.remember(ORIGINAL)
         await listener.quarantine(COPY, ORIGINAL)
         server.client.delete(*server.client.keys("*ledger*"))
-        await Ledger(listener.shared.link).put(AUDIT, "default", Audit(right=1).to_bytes())
+        await Ledger(listener.shared.link).put(
+            AUDIT, "default", b'{"version":1,"right":1,"wrong":0,"undecided":0,"quarantined":[]}'
+        )
         listener.recall.start_over()
         await listener.recall.rebuild()
         assert await listener.find(COPY) is None
         assert await listener.find(LATE) is not None
-        count = listener.recall.audit_count("default")
+        count = listener.recall.audits.count("default")
         assert (count.audited, count.wrong) == (2, 1)
-
-
-# ------------------------------------------------------------------------------------------------------ audits
-
-
-def recalled(number: int) -> Recalled:
-    """A fuzzy answer of another pair for each number."""
-    return Recalled(digest=number.to_bytes(32, "little"), query=bytes(32), similarity=0.9, offset_s=0.0)
-
-
-class Judge:
-    def __init__(self, verdict: bool | Exception | None) -> None:
-        self.verdict = verdict
-        self.asked = 0
-
-    async def __call__(self) -> bool | None:
-        self.asked += 1
-        if isinstance(self.verdict, Exception):
-            raise self.verdict
-        return self.verdict
-
-
-async def audit(listener: Listener, verdict: bool | Exception | None, times: int, start: int = 0) -> None:
-    """`times` fuzzy answers, each of another pair, all audited, one after the other, and judged so."""
-    judge = Judge(verdict)
-    for number in range(start, start + times):
-        listener.recall.maybe_audit("default", recalled(number), judge)
-        await until(lambda: not listener.recall._tasks)
-    assert judge.asked == times
-
-
-@pytest.mark.parametrize(
-    ("verdict", "counts"),
-    [(True, (1, 0, 0)), (False, (1, 1, 0)), (None, (1, 0, 1)), (RuntimeError("a judge that fails"), (1, 0, 1))],
-)
-async def test_an_audit_counts_as_it_is_judged(
-    listener: Listener, verdict: bool | Exception | None, counts: tuple[int, int, int]
-) -> None:
-    await audit(listener, verdict, 1)
-    count = listener.recall.audit_count("default")
-    assert (count.audited, count.wrong, count.undecided) == counts
-    total = listener.recall.audit_total()
-    assert (total.audited, total.wrong, total.undecided) == counts
-
-
-async def test_a_pair_judged_wrong_is_quarantined_and_one_judged_otherwise_is_not(listener: Listener) -> None:
-    await listener.remember(ORIGINAL)
-    for verdict in (True, None, False):
-        found = await listener.find(COPY)
-        assert found is not None, f"before {verdict}"
-        listener.recall.maybe_audit("default", found, Judge(verdict))
-        await until(lambda: not listener.recall._tasks)
-    assert await listener.find(COPY) is None
-
-
-async def test_one_audit_at_a_time_takes_the_engine_from_callers(listener: Listener) -> None:
-    gate, judged = asyncio.Event(), list[int]()
-
-    def judge_of(number: int) -> Any:
-        async def judge() -> bool:
-            judged.append(number)
-            await gate.wait()
-            return True
-
-        return judge
-
-    for number in range(5):
-        listener.recall.maybe_audit("default", recalled(number), judge_of(number))
-    gate.set()
-    await until(lambda: not listener.recall._tasks)
-    assert judged == [0]
-    listener.recall.maybe_audit("default", recalled(9), judge_of(9))
-    await until(lambda: not listener.recall._tasks)
-    assert judged == [0, 9]
-
-
-async def test_an_audit_for_which_there_is_no_room_tells_nothing(listener: Listener) -> None:
-    await audit(listener, Overloaded(1.0), 1)
-    assert listener.recall.audit_count("default").audited == 0
-    await audit(listener, True, 1)
-    assert listener.recall.audit_count("default").audited == 1
-
-
-async def test_once_much_is_known_only_a_share_is_audited(listener: Listener) -> None:
-    judge = Judge(True)
-    for number in range(400):
-        listener.recall.maybe_audit("default", recalled(number), judge)
-        await until(lambda: not listener.recall._tasks)
-    assert 50 < judge.asked < 400
-    assert listener.recall.audit_count("default").serving
-
-
-async def test_fuzzy_answers_stop_when_audits_show_too_many_wrong_and_others_go_on(listener: Listener) -> None:
-    assert listener.recall.may_serve("default")
-    await audit(listener, False, 8)
-    assert not listener.recall.may_serve("default")
-    assert listener.recall.stats.withheld == 1
-    assert not listener.recall.audit_count("default").serving
-    assert listener.recall.may_serve("beta")
-
-
-async def test_while_withheld_every_answer_is_audited_and_right_ones_bring_them_back() -> None:
-    async with alone(wrong_hit_limit=0.2) as listener:
-        await audit(listener, False, 8)
-        assert not listener.recall.may_serve("default")
-        right = 0
-        while not listener.recall.may_serve("default"):
-            await audit(listener, True, 10, start=1000 + right)  # waits for all ten: none is left out
-            right += 10
-            assert right < 400
-        assert right > 8
-
-
-async def test_undecided_audits_do_not_stop_answers_but_are_no_proof() -> None:
-    async with alone() as listener:
-        await audit(listener, None, 40)
-        assert listener.recall.may_serve("default")
-    async with alone(require_proof=True, wrong_hit_limit=0.1) as listener:
-        await audit(listener, None, 40)
-        assert not listener.recall.may_serve("default")
-
-
-async def test_where_proof_is_required_answers_begin_with_the_proof() -> None:
-    async with alone(require_proof=True, wrong_hit_limit=0.1) as listener:
-        assert not listener.recall.may_serve("default")
-        audited = 0
-        while not listener.recall.may_serve("default"):
-            await audit(listener, True, 5, start=audited)
-            audited += 5
-            assert audited < 400
-        count = listener.recall.audit_count("default")
-        assert count.serving
-        assert count.wrong_upper_bound <= 0.1
-
-
-async def test_what_audits_found_survives_a_restart(server: Server) -> None:
-    async with listening(server) as listener:
-        await audit(listener, False, 8)
-        await audit(listener, True, 2, start=100)
-        await audit(listener, None, 1, start=200)
-    async with listening(server) as listener:
-        count = listener.recall.audit_count("default")
-        assert (count.audited, count.wrong, count.undecided) == (11, 8, 1)
-        assert not listener.recall.may_serve("default")
 
 
 # -------------------------------------------------------------------------------------------- a whole gateway
@@ -604,7 +460,7 @@ async def test_a_noisy_copy_gets_the_originals_words_and_leaves_no_trace(rig: Ri
     assert 0 < answer.cache_info.similarity < 1
     assert answer.cache_info.entry_id.startswith("f")
     assert words(answer) == words(original)
-    await until(lambda: rig.running.recall.stats.audited == 1)  # the engine has run for that
+    await until(lambda: rig.running.recall.audits.stats.audited == 1)  # the engine has run for that
     assert rig.running.recall.entries() == 1, "nothing is enrolled from a fuzzy answer"
     assert rig.running.cache.stats.stored == 1, "nothing is stored under the copy's own key"
     exact = await rig.speech.Recognize(hear(LATE, cache_control=EXACT))
@@ -703,11 +559,34 @@ async def test_a_withheld_copy_is_computed_stored_and_audited(tmp_path: Path) ->
         answer = await rig.speech.Recognize(fuzzy(LATE))
         assert answer.cache_info.status == Status.MISS
         assert words(answer) == f"{len(LATE)} samples"
-        await until(lambda: rig.running.recall.stats.audited == 1)
-        assert rig.running.recall.stats.withheld == 1
+        await until(lambda: rig.running.recall.audits.stats.audited == 1)
+        assert rig.running.recall.audits.stats.withheld == 1
         assert (await rig.speech.Recognize(fuzzy(LATE))).cache_info.status == Status.HIT_EXACT
         stats = await rig.admin.GetStats(cache_pb2.GetStatsRequest())
         assert (stats.audits.audited, stats.audits.serving) == (1, False)
+
+
+async def test_in_shadow_mode_copies_are_found_and_audited_and_computed_all_the_same(tmp_path: Path) -> None:
+    async with gateway(tmp_path, tenants={"default": {"fuzzy": "shadow"}}) as rig:
+        await enrolled(rig, ORIGINAL)
+        for control in ({}, FUZZY):
+            answer = await rig.speech.Recognize(hear(LATE, cache_control={**control, "no_store": True}))
+            assert answer.cache_info.status == Status.MISS
+        await until(lambda: rig.running.recall.audits.stats.audited > 0)
+        exact = await rig.speech.Recognize(hear(COPY, cache_control={**EXACT, "no_store": True}))
+        assert exact.cache_info.status == Status.MISS
+        audits = (await rig.admin.GetStats(cache_pb2.GetStatsRequest())).audits
+        assert (audits.shadow, audits.serving, audits.would_serve) == (True, False, 2)
+
+
+async def test_hits_and_audits_are_told_by_language(rig: Rig) -> None:
+    await enrolled(rig, ORIGINAL)
+    await rig.speech.Recognize(fuzzy(LATE))
+    await until(lambda: rig.running.recall.audits.stats.audited == 1)
+    stats = await rig.admin.GetStats(cache_pb2.GetStatsRequest())
+    (row,), (found,) = stats.languages, stats.audits_by_language
+    assert (row.task, row.language, row.requests, row.hits_fuzzy) == ("recognize", "en-US", 2, 1)
+    assert (found.language, found.audited) == ("en-US", 1)
 
 
 async def test_after_a_restart_recordings_are_recalled_from_redis_until_their_subject_is_erased(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,8 @@ from gateway.stats import (
     HIT_FUZZY,
     MISS,
     AuditCount,
+    LanguageAudits,
+    LanguageCount,
     OutcomeCount,
     Stats,
     TierCount,
@@ -53,6 +56,27 @@ def test_the_total_adds_up() -> None:
     assert (total.hit_rate, total.byte_hit_rate) == (0.81, 0.81)
     assert total.compute_hit_rate == pytest.approx(12.6 / 15.0)
     assert {task: tally.requests for task, tally in STATS.by_task().items()} == {"recognize": 2, "synthesize": 98}
+
+
+def test_languages_are_told_where_there_are_several() -> None:
+    english, arabic = LanguageCount("recognize", "en-US", 9, 3, 2), LanguageCount("recognize", "ar-EG", 5, 1, 1)
+    audits = [LanguageAudits("en-US", 40, 1, 2, 0.123)]
+    assert "By language" not in shown(replace(STATS, languages=[english], audits_by_language=audits))
+    stats = replace(STATS, languages=[english, arabic], audits_by_language=audits)
+    row = next(line for line in shown(stats).splitlines() if "en-US" in line)
+    assert row.split() == ["recognize,", "en-US", "9", "3", "2", "40", "1", "12.30", "%"]
+    document = as_json(stats)
+    assert document["languages"][1] == {**asdict(arabic)}
+    assert document["audits_by_language"][0]["wrong_upper_bound"] == 0.123
+
+
+def test_the_line_on_audits_says_what_is_held_back_and_why() -> None:
+    proving = AuditCount(200, 0, 3, 0.0134, 0.005, False, 0.06, from_similarity=1.01, withheld=150)
+    assert "fuzzy answers are not served, 150 were held back" in audit_line(proving)
+    assert "(95 % bound, limit 0.50 %; 6.00 % were all undecided ones wrong)" in audit_line(proving)
+    shadow = AuditCount(9, 0, 0, 0.3, 0.005, False, 0.3, shadow=True, would_serve=4)
+    assert "(shadow mode: 4 would have been)" in audit_line(shadow)
+    assert "from a similarity of 0.6" in audit_line(replace(proving, serving=True, from_similarity=0.6))
 
 
 def test_the_table_says_so_in_words() -> None:

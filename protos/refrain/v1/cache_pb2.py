@@ -26,13 +26,27 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from protos.refrain.v1 import speech_pb2 as protos_dot_refrain_dot_v1_dot_speech__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/refrain/v1/cache.proto\x12\nrefrain.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eprotos/refrain/v1/speech.proto\">\n\x0bWarmRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.refrain.v1.SynthesizeRequest\"J\n\x0cWarmResponse\x12\x10\n\x08\x63omputed\x18\x01 \x01(\x05\x12\x16\n\x0e\x61lready_cached\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x61ilures\x18\x03 \x03(\t\"h\n\x11InvalidateRequest\x12\x12\n\x08\x65ntry_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05voice\x18\x02 \x01(\tH\x00\x12\x10\n\x06\x65ngine\x18\x03 \x01(\tH\x00\x12\x14\n\neverything\x18\x04 \x01(\x08H\x00\x42\x06\n\x04what\"%\n\x12InvalidateResponse\x12\x0f\n\x07\x64ropped\x18\x01 \x01(\x03\"<\n\x0c\x45raseRequest\x12\x14\n\nsubject_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05voice\x18\x02 \x01(\tH\x00\x42\x05\n\x03who\"6\n\rEraseResponse\x12\x0f\n\x07\x64ropped\x18\x01 \x01(\x03\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\t\")\n\x15ReportWrongHitRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\"-\n\x16ReportWrongHitResponse\x12\x13\n\x0bquarantined\x18\x01 \x01(\x08\"\x11\n\x0fGetStatsRequest\"\xb7\x02\n\x0cOutcomeCount\x12\x0c\n\x04task\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.refrain.v1.CacheInfo.Status\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x10\n\x08requests\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12*\n\x07\x63ompute\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rsaved_compute\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p50\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\tTierStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x03\x12\x11\n\tevictions\x18\x05 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x03\"z\n\nAuditStats\x12\x0f\n\x07\x61udited\x18\x01 \x01(\x03\x12\r\n\x05wrong\x18\x02 \x01(\x03\x12\x11\n\tundecided\x18\x03 \x01(\x03\x12\x19\n\x11wrong_upper_bound\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0f\n\x07serving\x18\x06 \x01(\x08\"\xf4\x01\n\x10GetStatsResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.refrain.v1.OutcomeCount\x12$\n\x05tiers\x18\x02 \x03(\x0b\x32\x15.refrain.v1.TierStats\x12&\n\x06\x61udits\x18\x03 \x01(\x0b\x32\x16.refrain.v1.AuditStats\x12+\n\x0bnear_audits\x18\x06 \x01(\x0b\x32\x16.refrain.v1.AuditStats\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x32\xf2\x02\n\nCacheAdmin\x12\x39\n\x04Warm\x12\x17.refrain.v1.WarmRequest\x1a\x18.refrain.v1.WarmResponse\x12K\n\nInvalidate\x12\x1d.refrain.v1.InvalidateRequest\x1a\x1e.refrain.v1.InvalidateResponse\x12<\n\x05\x45rase\x12\x18.refrain.v1.EraseRequest\x1a\x19.refrain.v1.EraseResponse\x12W\n\x0eReportWrongHit\x12!.refrain.v1.ReportWrongHitRequest\x1a\".refrain.v1.ReportWrongHitResponse\x12\x45\n\x08GetStats\x12\x1b.refrain.v1.GetStatsRequest\x1a\x1c.refrain.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/refrain/v1/cache.proto\x12\nrefrain.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eprotos/refrain/v1/speech.proto\">\n\x0bWarmRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.refrain.v1.SynthesizeRequest\"J\n\x0cWarmResponse\x12\x10\n\x08\x63omputed\x18\x01 \x01(\x05\x12\x16\n\x0e\x61lready_cached\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x61ilures\x18\x03 \x03(\t\"h\n\x11InvalidateRequest\x12\x12\n\x08\x65ntry_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05voice\x18\x02 \x01(\tH\x00\x12\x10\n\x06\x65ngine\x18\x03 \x01(\tH\x00\x12\x14\n\neverything\x18\x04 \x01(\x08H\x00\x42\x06\n\x04what\"%\n\x12InvalidateResponse\x12\x0f\n\x07\x64ropped\x18\x01 \x01(\x03\"<\n\x0c\x45raseRequest\x12\x14\n\nsubject_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05voice\x18\x02 \x01(\tH\x00\x42\x05\n\x03who\"6\n\rEraseResponse\x12\x0f\n\x07\x64ropped\x18\x01 \x01(\x03\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\t\")\n\x15ReportWrongHitRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\"-\n\x16ReportWrongHitResponse\x12\x13\n\x0bquarantined\x18\x01 \x01(\x08\"\xa6\x06\n\x15\x45xplainRecallResponse\x12:\n\x07outcome\x18\x01 \x01(\x0e\x32).refrain.v1.ExplainRecallResponse.Outcome\x12\x42\n\x0b\x66ingerprint\x18\x02 \x01(\x0e\x32-.refrain.v1.ExplainRecallResponse.Fingerprint\x12:\n\x07serving\x18\x03 \x01(\x0e\x32).refrain.v1.ExplainRecallResponse.Serving\x12\x19\n\x11wrong_upper_bound\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x17\n\x0f\x66rom_similarity\x18\x06 \x01(\x01\x12\x12\n\nrecordings\x18\x07 \x01(\x03\x12)\n\x06length\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05\x66rame\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\x05level\x18\n \x03(\x02\x42\x02\x10\x01\x12\x12\n\x06speech\x18\x0b \x03(\x02\x42\x02\x10\x01\x12/\n\ncandidates\x18\x0c \x03(\x0b\x32\x1b.refrain.v1.RecallCandidate\"\x88\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\t\n\x05\x45XACT\x10\x01\x12\x0c\n\x08\x41NSWERED\x10\x02\x12\x0c\n\x08WITHHELD\x10\x03\x12\r\n\tFORGOTTEN\x10\x04\x12\r\n\tNOT_FOUND\x10\x05\x12\x10\n\x0cNOT_COMPARED\x10\x06\x12\r\n\tNOT_READY\x10\x07\"]\n\x0b\x46ingerprint\x12\x1b\n\x17\x46INGERPRINT_UNSPECIFIED\x10\x00\x12\x08\n\x04MADE\x10\x01\x12\r\n\tTOO_SHORT\x10\x02\x12\x0c\n\x08TOO_LONG\x10\x03\x12\n\n\x06SILENT\x10\x04\"c\n\x07Serving\x12\x17\n\x13SERVING_UNSPECIFIED\x10\x00\x12\n\n\x06SERVED\x10\x01\x12\r\n\tNOT_ASKED\x10\x02\x12\t\n\x05NEVER\x10\x03\x12\n\n\x06SHADOW\x10\x04\x12\r\n\tHELD_BACK\x10\x05\"\xf8\x02\n\x0fRecallCandidate\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x0f\n\x07pair_id\x18\x02 \x01(\t\x12\x0e\n\x06itself\x18\x03 \x01(\x08\x12\x13\n\x0bquarantined\x18\x04 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x12\n\nsimilarity\x18\x07 \x01(\x02\x12\x10\n\x08\x64istance\x18\x08 \x01(\x02\x12\x12\n\x05score\x18\t \x01(\x01H\x00\x88\x01\x01\x12)\n\x06offset\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04pace\x18\x0b \x01(\x01\x12(\n\x05worst\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nremembered\x18\r \x01(\x08\x12\x12\n\ntranscript\x18\x0e \x01(\t\x12,\n\x08timeline\x18\x0f \x01(\x0b\x32\x1a.refrain.v1.RecallTimelineB\x08\n\x06_score\"\x9f\x01\n\x0eRecallTimeline\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\x05level\x18\x02 \x03(\x02\x42\x02\x10\x01\x12\x12\n\x06speech\x18\x03 \x03(\x02\x42\x02\x10\x01\x12\x14\n\x08\x65vidence\x18\x04 \x03(\x02\x42\x02\x10\x01\x12\x11\n\x05known\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x13\n\x07\x61gainst\x18\x06 \x03(\x02\x42\x02\x10\x01\"\x11\n\x0fGetStatsRequest\"\xb7\x02\n\x0cOutcomeCount\x12\x0c\n\x04task\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.refrain.v1.CacheInfo.Status\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x10\n\x08requests\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12*\n\x07\x63ompute\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rsaved_compute\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p50\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\tTierStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x03\x12\x11\n\tevictions\x18\x05 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x03\"\xf7\x01\n\nAuditStats\x12\x0f\n\x07\x61udited\x18\x01 \x01(\x03\x12\r\n\x05wrong\x18\x02 \x01(\x03\x12\x11\n\tundecided\x18\x03 \x01(\x03\x12\x19\n\x11wrong_upper_bound\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0f\n\x07serving\x18\x06 \x01(\x08\x12\x1b\n\x13\x64oubted_upper_bound\x18\x07 \x01(\x01\x12\x17\n\x0f\x66rom_similarity\x18\x08 \x01(\x01\x12\x0e\n\x06\x61larms\x18\t \x01(\x03\x12\x0e\n\x06shadow\x18\n \x01(\x08\x12\x13\n\x0bwould_serve\x18\x0b \x01(\x03\x12\x10\n\x08withheld\x18\x0c \x01(\x03\"i\n\rLanguageCount\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x12\n\nhits_exact\x18\x04 \x01(\x03\x12\x12\n\nhits_fuzzy\x18\x05 \x01(\x03\"p\n\x0eLanguageAudits\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x0f\n\x07\x61udited\x18\x02 \x01(\x03\x12\r\n\x05wrong\x18\x03 \x01(\x03\x12\x11\n\tundecided\x18\x04 \x01(\x03\x12\x19\n\x11wrong_upper_bound\x18\x05 \x01(\x01\"\xda\x02\n\x10GetStatsResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.refrain.v1.OutcomeCount\x12$\n\x05tiers\x18\x02 \x03(\x0b\x32\x15.refrain.v1.TierStats\x12&\n\x06\x61udits\x18\x03 \x01(\x0b\x32\x16.refrain.v1.AuditStats\x12+\n\x0bnear_audits\x18\x06 \x01(\x0b\x32\x16.refrain.v1.AuditStats\x12,\n\tlanguages\x18\x07 \x03(\x0b\x32\x19.refrain.v1.LanguageCount\x12\x36\n\x12\x61udits_by_language\x18\x08 \x03(\x0b\x32\x1a.refrain.v1.LanguageAudits\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x32\xc4\x03\n\nCacheAdmin\x12\x39\n\x04Warm\x12\x17.refrain.v1.WarmRequest\x1a\x18.refrain.v1.WarmResponse\x12K\n\nInvalidate\x12\x1d.refrain.v1.InvalidateRequest\x1a\x1e.refrain.v1.InvalidateResponse\x12<\n\x05\x45rase\x12\x18.refrain.v1.EraseRequest\x1a\x19.refrain.v1.EraseResponse\x12W\n\x0eReportWrongHit\x12!.refrain.v1.ReportWrongHitRequest\x1a\".refrain.v1.ReportWrongHitResponse\x12P\n\rExplainRecall\x12\x1c.refrain.v1.RecognizeRequest\x1a!.refrain.v1.ExplainRecallResponse\x12\x45\n\x08GetStats\x12\x1b.refrain.v1.GetStatsRequest\x1a\x1c.refrain.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.refrain.v1.cache_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EXPLAINRECALLRESPONSE'].fields_by_name['level']._loaded_options = None
+  _globals['_EXPLAINRECALLRESPONSE'].fields_by_name['level']._serialized_options = b'\020\001'
+  _globals['_EXPLAINRECALLRESPONSE'].fields_by_name['speech']._loaded_options = None
+  _globals['_EXPLAINRECALLRESPONSE'].fields_by_name['speech']._serialized_options = b'\020\001'
+  _globals['_RECALLTIMELINE'].fields_by_name['level']._loaded_options = None
+  _globals['_RECALLTIMELINE'].fields_by_name['level']._serialized_options = b'\020\001'
+  _globals['_RECALLTIMELINE'].fields_by_name['speech']._loaded_options = None
+  _globals['_RECALLTIMELINE'].fields_by_name['speech']._serialized_options = b'\020\001'
+  _globals['_RECALLTIMELINE'].fields_by_name['evidence']._loaded_options = None
+  _globals['_RECALLTIMELINE'].fields_by_name['evidence']._serialized_options = b'\020\001'
+  _globals['_RECALLTIMELINE'].fields_by_name['known']._loaded_options = None
+  _globals['_RECALLTIMELINE'].fields_by_name['known']._serialized_options = b'\020\001'
+  _globals['_RECALLTIMELINE'].fields_by_name['against']._loaded_options = None
+  _globals['_RECALLTIMELINE'].fields_by_name['against']._serialized_options = b'\020\001'
   _globals['_WARMREQUEST']._serialized_start=109
   _globals['_WARMREQUEST']._serialized_end=171
   _globals['_WARMRESPONSE']._serialized_start=173
@@ -49,16 +63,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTWRONGHITREQUEST']._serialized_end=553
   _globals['_REPORTWRONGHITRESPONSE']._serialized_start=555
   _globals['_REPORTWRONGHITRESPONSE']._serialized_end=600
-  _globals['_GETSTATSREQUEST']._serialized_start=602
-  _globals['_GETSTATSREQUEST']._serialized_end=619
-  _globals['_OUTCOMECOUNT']._serialized_start=622
-  _globals['_OUTCOMECOUNT']._serialized_end=933
-  _globals['_TIERSTATS']._serialized_start=935
-  _globals['_TIERSTATS']._serialized_end=1051
-  _globals['_AUDITSTATS']._serialized_start=1053
-  _globals['_AUDITSTATS']._serialized_end=1175
-  _globals['_GETSTATSRESPONSE']._serialized_start=1178
-  _globals['_GETSTATSRESPONSE']._serialized_end=1422
-  _globals['_CACHEADMIN']._serialized_start=1425
-  _globals['_CACHEADMIN']._serialized_end=1795
+  _globals['_EXPLAINRECALLRESPONSE']._serialized_start=603
+  _globals['_EXPLAINRECALLRESPONSE']._serialized_end=1409
+  _globals['_EXPLAINRECALLRESPONSE_OUTCOME']._serialized_start=1077
+  _globals['_EXPLAINRECALLRESPONSE_OUTCOME']._serialized_end=1213
+  _globals['_EXPLAINRECALLRESPONSE_FINGERPRINT']._serialized_start=1215
+  _globals['_EXPLAINRECALLRESPONSE_FINGERPRINT']._serialized_end=1308
+  _globals['_EXPLAINRECALLRESPONSE_SERVING']._serialized_start=1310
+  _globals['_EXPLAINRECALLRESPONSE_SERVING']._serialized_end=1409
+  _globals['_RECALLCANDIDATE']._serialized_start=1412
+  _globals['_RECALLCANDIDATE']._serialized_end=1788
+  _globals['_RECALLTIMELINE']._serialized_start=1791
+  _globals['_RECALLTIMELINE']._serialized_end=1950
+  _globals['_GETSTATSREQUEST']._serialized_start=1952
+  _globals['_GETSTATSREQUEST']._serialized_end=1969
+  _globals['_OUTCOMECOUNT']._serialized_start=1972
+  _globals['_OUTCOMECOUNT']._serialized_end=2283
+  _globals['_TIERSTATS']._serialized_start=2285
+  _globals['_TIERSTATS']._serialized_end=2401
+  _globals['_AUDITSTATS']._serialized_start=2404
+  _globals['_AUDITSTATS']._serialized_end=2651
+  _globals['_LANGUAGECOUNT']._serialized_start=2653
+  _globals['_LANGUAGECOUNT']._serialized_end=2758
+  _globals['_LANGUAGEAUDITS']._serialized_start=2760
+  _globals['_LANGUAGEAUDITS']._serialized_end=2872
+  _globals['_GETSTATSRESPONSE']._serialized_start=2875
+  _globals['_GETSTATSRESPONSE']._serialized_end=3221
+  _globals['_CACHEADMIN']._serialized_start=3224
+  _globals['_CACHEADMIN']._serialized_end=3676
 # @@protoc_insertion_point(module_scope)

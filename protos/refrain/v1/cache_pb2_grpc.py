@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from protos.refrain.v1 import cache_pb2 as protos_dot_refrain_dot_v1_dot_cache__pb2
+from protos.refrain.v1 import speech_pb2 as protos_dot_refrain_dot_v1_dot_speech__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -54,6 +55,11 @@ class CacheAdminStub:
                 request_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ReportWrongHitRequest.SerializeToString,
                 response_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ReportWrongHitResponse.FromString,
                 _registered_method=True)
+        self.ExplainRecall = channel.unary_unary(
+                '/refrain.v1.CacheAdmin/ExplainRecall',
+                request_serializer=protos_dot_refrain_dot_v1_dot_speech__pb2.RecognizeRequest.SerializeToString,
+                response_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ExplainRecallResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/refrain.v1.CacheAdmin/GetStats',
                 request_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
@@ -93,6 +99,15 @@ class CacheAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRecall(self, request, context):
+        """Says why Recognize, asked the same now, would or would not answer from an earlier recording, with everything the
+        decision rests on. Runs no engine, stores nothing, enrols nothing, and is no hit. Of cache_control only match,
+        min_similarity and max_age are looked at. Few at a time: RESOURCE_EXHAUSTED says when to come back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,6 +136,11 @@ def add_CacheAdminServicer_to_server(servicer, server):
                     servicer.ReportWrongHit,
                     request_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ReportWrongHitRequest.FromString,
                     response_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ReportWrongHitResponse.SerializeToString,
+            ),
+            'ExplainRecall': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRecall,
+                    request_deserializer=protos_dot_refrain_dot_v1_dot_speech__pb2.RecognizeRequest.FromString,
+                    response_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ExplainRecallResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -236,6 +256,33 @@ class CacheAdmin:
             '/refrain.v1.CacheAdmin/ReportWrongHit',
             protos_dot_refrain_dot_v1_dot_cache__pb2.ReportWrongHitRequest.SerializeToString,
             protos_dot_refrain_dot_v1_dot_cache__pb2.ReportWrongHitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/refrain.v1.CacheAdmin/ExplainRecall',
+            protos_dot_refrain_dot_v1_dot_speech__pb2.RecognizeRequest.SerializeToString,
+            protos_dot_refrain_dot_v1_dot_cache__pb2.ExplainRecallResponse.FromString,
             options,
             channel_credentials,
             insecure,

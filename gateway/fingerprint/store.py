@@ -1,0 +1,203 @@
+"""What is remembered of each recording: its fingerprint, id and tags, by slot, in arrays and not in objects.
+
+Nine bytes a frame and some 200 a recording, most of them Python's own for the id. Room that a removed recording leaves
+is taken by the next of its length; its slot only when the key table has met the last of its keys.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.fingerprint.bits import Fingerprint
+from gateway.fingerprint.keys import Ints
+from gateway.fingerprint.rows import Rows
+from models.signs import packed
+
+ROUND: Final = 8
+"""Frames that room is given out in."""
+SURE: Final = 0.5
+"""Log-odds from which a query's bit counts when it is compared."""
+_SHARDS: Final = 256
+Tags = tuple[str, ...]
+
+
+class Store:
+    """Not safe to use from several threads. Every public array is indexed by slot, int64 [n]."""
+
+    def __init__(self) -> None:
+        self.words = Rows(np.uint32, 2)
+        """Bits and mask of all frames."""
+        self.level = Rows(np.uint8)
+        self.start = Rows(np.int64)
+        """Where a slot's frames begin in `words` and `level`."""
+        self.length = Rows(np.uint16)
+        self.alive = Rows(np.bool_)
+        self.slots = 0
+        """Slots ever given out."""
+        self.frames = 0
+        """Frames of what is alive."""
+        self.ids: list[bytes | None] = []
+        self._seconds = Rows(np.float32)
+        self._tagset = Rows(np.int32)
+        # A dict of a million takes 50 ms to grow; one of 256 less than one.
+        self._by_id: list[dict[bytes, int]] = [{} for _ in range(_SHARDS)]
+        self._count = 0
+        self._used = 0
+        self._free: dict[int, list[int]] = defaultdict(list)
+        self._retired: list[int] = []
+        self._reusable: list[int] = []
+        self._tagsets: dict[Tags, int] = {}
+        self._tags: list[Tags] = []
+        self._tag_uses: list[int] = []
+        self._tag_free: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def memory(self) -> int:
+        """Bytes in use in the arrays, without Python's own for ids and tags."""
+        return 9 * self._used + (8 + 2 + 1 + 4 + 4 + 8) * self.slots
+
+    @property
+    def removed(self) -> int:
+        """Slots whose keys may still be in the table."""
+        return len(self._retired)
+
+    def slot(self, id: bytes) -> int | None:
+        return self._by_id[hash(id) % _SHARDS].get(id)
+
+    def add_many(self, entries: Sequence[tuple[bytes, Fingerprint, Tags]]) -> Ints:
+        """The slots of recordings whose ids are all different, and not known yet."""
+        slots, starts = [], []
+        for id, fp, _ in entries:
+            start = self._room_for(len(fp))
+            if self._reusable:
+                slot = self._reusable.pop()
+                self.ids[slot] = id
+            else:
+                slot, self.slots = self.slots, self.slots + 1
+                self.ids.append(id)
+            self._by_id[hash(id) % _SHARDS][id] = slot
+            slots.append(slot)
+            starts.append(start)
+        self.words.reserve(self._used)
+        self.level.reserve(self._used)
+        words, level = self.words.array, self.level.array
+        for (_, fp, _), start in zip(entries, starts, strict=True):
+            end = start + len(fp)
+            words[start:end, 0] = fp.bits
+            words[start:end, 1] = fp.mask
+            level[start:end] = fp.level
+        del words, level  # or the arrays could not move when they grow next
+        lengths = [len(fp) for _, fp, _ in entries]
+        tagsets = [self._tagset_of(tags) for _, _, tags in entries]
+        seconds = [fp.seconds for _, fp, _ in entries]
+        for rows, values in (
+            (self.start, starts),
+            (self.length, lengths),
+            (self.alive, True),
+            (self._seconds, seconds),
+            (self._tagset, tagsets),
+        ):
+            rows.reserve(self.slots)
+            rows.array[slots] = values
+        self._count += len(entries)
+        self.frames += sum(lengths)
+        return np.array(slots, np.int64)
+
+    def _room_for(self, frames: int) -> int:
+        room = -frames // ROUND * -ROUND
+        free = self._free.get(room)
+        if free:
+            return free.pop()
+        start, self._used = self._used, self._used + room
+        return start
+
+    def remove(self, slot: int) -> None:
+        id = self.ids[slot]
+        assert id is not None
+        del self._by_id[hash(id) % _SHARDS][id]
+        self.ids[slot] = None
+        self.alive.array[slot] = False
+        n = int(self.length.array[slot])
+        self._free[-n // ROUND * -ROUND].append(int(self.start.array[slot]))
+        self._count -= 1
+        self.frames -= n
+        self._retired.append(slot)
+        number = int(self._tagset.array[slot])
+        self._tag_uses[number] -= 1
+        if not self._tag_uses[number]:
+            del self._tagsets[self._tags[number]]
+            self._tags[number] = ()
+            self._tag_free.append(number)
+
+    def retired(self) -> list[int]:
+        """Slots removed since this was last asked, to be handed to `reuse` when no key of theirs is left."""
+        retired, self._retired = self._retired, []
+        return retired
+
+    def reuse(self, slots: Iterable[int]) -> None:
+        self._reusable.extend(slots)
+
+    def tagged(self, tag: str) -> list[int]:
+        """Slots that carry `tag`."""
+        numbers = [number for tags, number in self._tagsets.items() if tag in tags]
+        held = np.isin(self._tagset.array[: self.slots], numbers) & self.alive.array[: self.slots]
+        return [int(slot) for slot in np.flatnonzero(held)]
+
+    def entries(self) -> list[tuple[bytes, Fingerprint, Tags]]:
+        """Everything that is alive, copied."""
+        tagset = self._tagset.array
+        return [
+            (id, self.fingerprint(slot), self._tags[tagset[slot]]) for slot, id in enumerate(self.ids) if id is not None
+        ]
+
+    def fingerprint(self, slot: int) -> Fingerprint:
+        """A copy of what was stored."""
+        start, n = int(self.start.array[slot]), int(self.length.array[slot])
+        words = self.words.array[start : start + n]
+        level = self.level.array[start : start + n].copy()
+        return Fingerprint(words[:, 0].copy(), words[:, 1].copy(), level, float(self._seconds.array[slot]))
+
+    def _tagset_of(self, tags: Tags) -> int:
+        number = self._tagsets.get(tags)
+        if number is None:
+            if self._tag_free:
+                number = self._tag_free.pop()
+                self._tags[number] = tags
+            else:
+                number = len(self._tags)
+                self._tags.append(tags)
+                self._tag_uses.append(0)
+            self._tagsets[tags] = number
+        self._tag_uses[number] += 1
+        return number
+
+
+def nearness(store: Store, query: Fingerprint, slots: Ints, later: Ints, positions: int) -> npt.NDArray[np.float64]:
+    """How far stored recordings are from `query` at given shifts, by a sketch of each: float64 [n], 0 same, 0.5 not.
+
+    `later` are half frames by which the query has the same sound later. Looks at `positions` frames spread over the
+    stored recording, at the bits they trust; what the query does not cover, or is not sure of, counts
+    half.
+    """
+    length = store.length.array[slots].astype(np.int64)
+    at = (2 * np.arange(positions) + 1) * length[:, None] // (2 * positions)
+    place = store.start.array[slots][:, None] + at
+    words = store.words.array[place]
+    trusted = np.where(store.level.array[place] > 0, words[:, :, 1], np.uint32(0))
+    heard = 2 * at + later[:, None]
+    bits, sure = packed(query.odds > 0), packed(np.abs(query.odds) > SURE)
+    inside = (heard >= 0) & (heard < len(bits))
+    heard = np.clip(heard, 0, len(bits) - 1)
+    known = np.where(inside, sure[heard], np.uint32(0)) & trusted
+    wrong = 2 * np.bitwise_count((words[:, :, 0] ^ bits[heard]) & known).sum(axis=1, dtype=np.int64)
+    weigh = np.bitwise_count(trusted).sum(axis=1, dtype=np.int64)
+    open_ = weigh - np.bitwise_count(known).sum(axis=1, dtype=np.int64)
+    return np.asarray((wrong + open_) / np.maximum(1, 2 * weigh))

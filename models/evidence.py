@@ -1,0 +1,193 @@
+"""What a new recording says about the bits of an old one, moment by moment, and where the two lie over each other.
+
+From a query's band energies a small network gives, for every frame and half frame, the log-odds of each of the 32 sign
+bits that the undistorted recording would have there: near zero where noise covers them. The evidence that a stored
+frame was heard at some moment is the log-likelihood of its trusted bits under those odds, less that of a coin's: so
+many nats for "the same" where bits agree that the query is sure of, many more against where they do not, none where it
+cannot know. A straight path through the matrix of all such pairs aligns two recordings, also one played up to 2 %
+faster or slower. Features of both along that path are what `models.recall.Judge` looks at.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.utterance import Samples
+
+Words = npt.NDArray[np.uint32]
+Levels = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int64]
+
+BITS: Final = 32
+COIN: Final = math.log(2.0)
+PACES: Final = (1.0, 0.995, 1.005, 0.99, 1.01, 0.985, 1.015, 0.98, 1.02)
+"""Query frames to a stored frame."""
+FEW_PACES: Final = (1.0, 0.985, 1.015)
+"""For what is too short to drift."""
+SHORT: Final = 80
+"""Frames (1.3 s) up to which a recording is short."""
+SLACK: Final = 12
+"""Frames by which either may begin or end outside the other, beyond a fifth of the stored one."""
+COARSE: Final = 48
+"""Active frames that find the place; all of them then refine it."""
+FEATURES: Final = 15
+"""Rows of a timeline that the judge sees."""
+ROWS: Final = 17
+_SMALL: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the network made of a query of T frames."""
+
+    log_odds: Samples
+    """float32 [2 T, 32], for each half frame in turn: of bit b being set in the undistorted recording."""
+    speech: Samples
+    """float32 [T, 3]: chance that the undistorted frame is active, strong, loud (`gateway.fingerprint.bits`)."""
+    bits: Words
+    """uint32 [2 T]: the query's own bits, for each half frame in turn."""
+    level: Levels
+    """uint8 [T]: the query's own levels, noise and all."""
+
+    def __len__(self) -> int:
+        return len(self.speech)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A remembered recording's active frames as numbers, made from its fingerprint for each comparison."""
+
+    frames: int
+    at: Places
+    """int64 [A]: where the active frames are."""
+    signs: Samples
+    """float32 [A, 32]: +1 and -1 for trusted bits, 0 for the others."""
+    bits: Words
+    """uint32 [A]."""
+    mask: Words
+    """uint32 [A]: the trusted ones."""
+    level: Levels
+    """uint8 [frames]: 0 silence, 1 active, 2 strong, 3 loud."""
+
+    @classmethod
+    def of(cls, bits: Words, mask: Words, level: Levels) -> Stored:
+        at = np.flatnonzero(level)
+        kept = _unpack(mask[at])
+        return cls(len(level), at, (2 * _unpack(bits[at]) - 1) * kept, bits[at], mask[at], level)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where each active frame of a stored recording lies in the query, and what the query says of it there."""
+
+    evidence: Samples
+    """float32 [A], nats: log-likelihood of the frame's trusted bits less that of a coin's; 0 outside the query."""
+    known: Samples
+    """float32 [A], nats: what evidence a same frame would give on average, that is what the query is sure of."""
+    place: Places
+    """int64 [A]: the half frame of the query where each lies; may be outside it."""
+    pace: float
+    start: float
+    """Half frame of the query at which the stored recording's frame 0 lies; may be negative."""
+    inside: float
+    """Share of the active frames that lie within the query."""
+    bits: int
+    """Trusted bits in all."""
+
+    @property
+    def confirmed(self) -> float:
+        """Share of all the evidence there could be: 1 an identical copy, about 0 another recording."""
+        return float(self.evidence.sum()) / max(COIN * self.bits, COIN)
+
+
+def align(stored: Stored, heard: Heard) -> Path:
+    """The straight path of most evidence. `stored` must have an active frame, `heard` a frame."""
+    half = 0.5 * heard.log_odds
+    coin = np.logaddexp(half, -half)
+    pace, start = _coarse(stored, half, coin, len(heard))
+    places = np.rint(2 * pace * stored.at).astype(np.int64)
+    kept = np.abs(stored.signs)
+    possible = np.float32(COIN) * kept.sum(axis=1)
+    found = []
+    for near in range(start - 3, start + 4):
+        place = places + near
+        inside = (place >= 0) & (place < len(half))
+        at = np.clip(place, 0, len(half) - 1)
+        against_coin = (stored.signs * half[at] - kept * coin[at]).sum(axis=1) + possible
+        found.append((np.where(inside, against_coin, np.float32(0.0)), near, at, inside))
+    evidence, start, at, inside = max(found, key=lambda one: float(one[0].sum()))
+    # Certainty: a coin's entropy less that of the bit's own distribution.
+    certain = COIN - coin[at] + half[at] * np.tanh(half[at])
+    known = np.where(inside, (kept * certain).sum(axis=1), np.float32(0.0))
+    return Path(evidence, known, places + start, pace, float(start), float(inside.mean()), int(kept.sum()))
+
+
+def _coarse(stored: Stored, half: Samples, coin: Samples, frames: int) -> tuple[float, int]:
+    """Pace and start of the best path by some of the stored frames."""
+    slack = 2 * (SLACK + stored.frames // 5)
+    starts = np.arange(-slack, 2 * max(0, frames - stored.frames) + slack + 1)
+    some = slice(None, None, max(1, len(stored.at) // COARSE))
+    signs, at = stored.signs[some], stored.at[some]
+    kept = np.abs(signs)
+    pairs = signs @ half.T - kept @ coin.T + np.float32(COIN) * kept.sum(axis=1)[:, None]
+    margin = slack + math.ceil(0.05 * stored.frames) + 8
+    beyond = max(0, 2 * stored.frames + margin + int(starts[-1]) - pairs.shape[1])
+    padded = np.pad(pairs, ((0, 0), (margin, beyond)))
+    width = padded.shape[1]
+    best = (-math.inf, 1.0, 0)
+    for pace in FEW_PACES if stored.frames <= SHORT else PACES:
+        places = np.arange(len(at)) * width + np.rint(2 * pace * at).astype(np.int64) + margin
+        total = np.zeros(len(starts), np.float32)
+        for place in places + int(starts[0]):
+            total += padded.ravel()[place : place + len(starts)]
+        place = int(total.argmax())
+        if total[place] > best[0]:
+            best = (float(total[place]), pace, int(starts[place]))
+    return best[1], best[2]
+
+
+def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
+    """Both recordings along `path`, frame by frame of the stored one's time, from the first frame of either to the
+    last of either: float32 [17, frames].
+
+    Rows: evidence and known (tenths of what 14 bits can give); stored level at least active, strong, loud; the query's
+    chances of the same three; the query's own level at least those three; share of the trusted, and of all, bits
+    that differ from the query's own; stored and active, but outside the query; and, the same in every frame, how far
+    the pace is from 1. Two more are for the eye: inside the stored recording; inside the query.
+    """
+    step = 2 * path.pace
+    first = min(0, math.floor(-path.start / step))
+    last = max(stored.frames, math.ceil((2 * len(heard) - 1 - path.start) / step) + 1)
+    time = np.arange(first, last)
+    query = np.rint((step * time + path.start) / 2).astype(np.int64)
+    within = (query >= 0) & (query < len(heard))
+    query = np.clip(query, 0, len(heard) - 1)
+    rows = np.zeros((ROWS, len(time)), np.float32)
+    known = stored.at - first
+    rows[0, known] = path.evidence / 7
+    rows[1, known] = path.known / 7
+    rows[5:8] = np.where(within, heard.speech[query].T, 0.0)
+    for level in (1, 2, 3):
+        rows[1 + level, -first : stored.frames - first] = stored.level >= level
+        rows[7 + level] = within & (heard.level[query] >= level)
+    there = (path.place >= 0) & (path.place < len(heard.bits))
+    differ = stored.bits ^ heard.bits[np.clip(path.place, 0, len(heard.bits) - 1)]
+    trusted = np.bitwise_count(differ & stored.mask) / np.maximum(np.bitwise_count(stored.mask), 1)
+    rows[11, known] = np.where(there, trusted, 0.5)
+    rows[12, known] = np.where(there, np.bitwise_count(differ) / BITS, 0.5)
+    rows[13, known] = ~there
+    rows[14] = 50 * abs(path.pace - 1)
+    rows[15, -first : stored.frames - first] = 1.0
+    rows[16] = within
+    return rows
+
+
+def _unpack(words: Words) -> Samples:
+    """uint32 [n] as float32 [n, 32] of 0 and 1, bit 0 first."""
+    packed = np.ascontiguousarray(words.astype("<u4")).view(np.uint8).reshape(-1, 4)
+    return np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)

@@ -1,0 +1,55 @@
+"""The two small networks by which a recording is known again: what the undistorted one was, and whether it is the same.
+
+`models/embedded/recall` holds both. They belong to the fingerprint as its filterbank does: what is stored are sign
+bits, so a better network needs nothing enrolled anew. Features and alignment are in `models.evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from models.evidence import BITS, FEATURES, Heard, Levels, Words
+from models.onnx import ModelFileError, OnnxModel
+from models.utterance import Samples
+
+EMBEDDED: Final = Path(__file__).parent / "embedded" / "recall"
+BANDS: Final = 33
+
+
+class RecallNets:
+    """A recall model folder, ready. Calls block and are thread-safe.
+
+    Raises `models.onnx.ModelFileError` where the folder is not such a model.
+    """
+
+    def __init__(self, folder: Path = EMBEDDED, *, providers: Sequence[str] = (), threads: int = 1) -> None:
+        self._ear = OnnxModel(folder / "ear", providers=providers, threads=threads)
+        self._judge = OnnxModel(folder / "judge", providers=providers, threads=threads)
+        if self._ear.options.get("bands") != BANDS or self._judge.options.get("features") != FEATURES:
+            raise ModelFileError(f"{folder}: needs {BANDS} bands and {FEATURES} features")
+        self.threshold = float(self._judge.options["threshold"])
+        """Score from which two recordings are taken for the same."""
+        self.identity = self._ear.identity + self._judge.identity
+
+    def hear(self, energies: Samples, between: Samples, bits: Words, level: Levels) -> Heard:
+        """The query's band energies, linear power, float32 [T, 33], and those half a frame later, as what the
+        undistorted recording's bits and levels are likely to be; `bits` and `level` are its own (`Heard`)."""
+        log_odds, speech = self._ear.run({"energies": np.stack([energies, between], axis=1)})
+        return Heard(log_odds.reshape(-1, BITS), speech, bits, level)
+
+    def judge(self, timeline: Samples) -> tuple[float, Samples]:
+        """Two aligned recordings, float32 [17, frames]: the score (log-odds that they are the same recording, before
+        any threshold) and how much each frame speaks against it, float32 [frames]."""
+        score, against = self._judge.run({"timeline": timeline[None, :FEATURES]})
+        return float(score[0]), against[0]
+
+
+@lru_cache(maxsize=1)
+def embedded() -> RecallNets:
+    """The shipped networks, loaded once a process."""
+    return RecallNets()
