@@ -22,8 +22,8 @@ from gateway.fingerprint.store import Store, Tags, nearness
 from gateway.fingerprint.table import KeyTable
 from gateway.fingerprint.verify import Verdict, verify
 
-FLAT_FRAMES: Final = 200_000
-"""Stored frames (53 min of sound) up to which everything is scanned."""
+FLAT_FRAMES: Final = 400_000
+"""Stored frames (1.8 h of sound) up to which everything is scanned: keys lose most of what was heard in a room."""
 CANDIDATES: Final = 4
 """Looked at closely for a query."""
 EXPLAINED: Final = 12

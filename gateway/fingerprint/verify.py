@@ -28,7 +28,10 @@ MAX_DISTANCE: Final = 0.36
 """Share of the stored trusted bits that may differ at the best shift before anything else is looked at: of other
 speech most is beyond it, and nothing that the rest would accept."""
 LEAST_CONFIRMED: Final = 0.25
-"""Least share of all the evidence there could be that has to speak for the candidate."""
+"""Least share of all the evidence there could be that has to speak for the candidate;"""
+LEAST_CONFIRMED_SHORT: Final = 0.35
+SHORT: Final = 80
+"""and that where under 80 frames (1.3 s) of speech are stored."""
 STORED_COVERAGE: Final = 0.80
 """Least share of the stored active frames that must lie inside the query."""
 WINDOW: Final = 15
@@ -96,7 +99,7 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     reason = "same"
     if path.inside < STORED_COVERAGE:
         reason = "the stored recording has more speech"
-    elif path.confirmed < LEAST_CONFIRMED:
+    elif path.confirmed < (LEAST_CONFIRMED_SHORT if len(old.at) < SHORT else LEAST_CONFIRMED):
         reason = "another recording"
     elif not score >= 0:  # NaN too
         reason = "another sound" if 0 <= worst < len(stored) else "the query has more speech"

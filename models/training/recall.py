@@ -157,7 +157,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--pairs", type=int, default=17_000, help="of recordings for the judge")
     parser.add_argument("--light", type=int, default=7_000, help="pairs over lighter lines, most of them strangers")
     parser.add_argument("--words", type=int, default=2_500, help="for which the nearest others are found")
-    parser.add_argument("--minutes-judge", type=float, default=5.0)
+    parser.add_argument("--minutes-judge", type=float, default=6.5)
     parser.add_argument("--steps-judge", type=int, help="instead of minutes")
     parser.add_argument("--threshold", type=float, default=0.0, help="score from which two recordings are the same")
     parser.add_argument("--start-from", type=Path, help="a recall folder whose weights both networks start from")
@@ -176,7 +176,7 @@ def main(argv: list[str]) -> None:
         train_ear(ear, recall_pool.gather(sources, options.seconds, options.seed, work), options.seed)
     pairs = recall_pairs.gather(sources, options.pairs, options.light, options.words, options.seed, work)
     plan = Plan(
-        options.minutes_judge, options.steps_judge, peak=3e-3, warm=100, slowest=0.998, print_every=500, decay=1e-2
+        options.minutes_judge, options.steps_judge, peak=3e-3, warm=100, slowest=0.998, print_every=500, decay=5e-2
     )
     judge = Training("judge", started(Judge(), options.start_from, "judge"), plan, work)
     train_judge(judge, Batches(lines_of(pairs, ear.averaged, sources, options.seed)), options.seed)

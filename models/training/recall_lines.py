@@ -26,14 +26,18 @@ from models.training.recall_pairs import Pair, Query
 from models.training.speaker_data import sound
 from models.utterance import Samples
 
-COUNTS: Final = {"same": 1.0, "piece": 1.5, "word": 2.0, "more": 2.5, "noise": 1.0, "other": 2.0, "spliced": 0.7}
+COUNTS: Final = {"same": 1.0, "piece": 1.5, "word": 2.0, "more": 2.5, "noise": 1.0, "other": 3.0, "spliced": 0.7}
 """What a kind of pair counts in training."""
 SPLICED: Final = 0.22
 """How many pairs of the same recording get a stretch of another pair's timeline: another sound in the place of one."""
 WORTH: Final = 0.2
 """By how much all evidence of a pair is made more or less: what the odds are worth differs from line to line."""
-OF_SPEAKER, OF_ALL, NEAREST = 14, 22, 2
+OF_SPEAKER, OF_ALL, NEAREST = 60, 40, 4
 """Other words of the same speaker, and of anyone, that are looked at for each; how many of them are taken."""
+QUIET: Final = 50
+"""Frames of silence at most that are put before and after a timeline, so that where it ends says nothing."""
+PACE: Final = 14
+"""The row that is the same in every frame."""
 LONGEST: Final = 600
 """Frames (9.6 s): longer timelines are left out, they make batches wide."""
 
@@ -115,12 +119,15 @@ class Batches:
         many = min(many, len(self._lines))
         first = int(rng.integers(0, len(self._lines) - many + 1))
         some = self._lines[first : first + many]
-        longest = max(line.rows.shape[1] for line in some)
-        rows = np.zeros((many, FEATURES, longest), np.float32)
-        there: npt.NDArray[np.bool_] = np.zeros((many, longest), np.bool_)
+        quiet = rng.integers(0, QUIET, (many, 2)) * (rng.random((many, 1)) < 0.5)
+        ends = [line.rows.shape[1] + int(around.sum()) for line, around in zip(some, quiet, strict=True)]
+        rows = np.zeros((many, FEATURES, max(ends)), np.float32)
+        there: npt.NDArray[np.bool_] = np.zeros((many, max(ends)), np.bool_)
         for place, line in enumerate(some):
-            rows[place, :, : line.rows.shape[1]] = line.rows
-            there[place, : line.rows.shape[1]] = True
+            before = int(quiet[place, 0])
+            rows[place, :, before : before + line.rows.shape[1]] = line.rows
+            rows[place, PACE, : ends[place]] = line.rows[PACE, 0]
+            there[place, : ends[place]] = True
         rows[:, :2] *= rng.uniform(1 - WORTH, 1 + WORTH, (many, 1, 1))
         kinds = ["spliced" if self._spliced(rows[n], line, rng) else line.kind for n, line in enumerate(some)]
         same = torch.tensor([float(kind == "same") for kind in kinds])

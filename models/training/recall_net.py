@@ -75,7 +75,7 @@ def ear_loss(told: Tensor, bits: Tensor, counts: Tensor, levels: Tensor) -> tupl
 class Judge(nn.Module):
     """Timelines [B, 15, T], and which frames they have [B, T], to log-odds of being the same recording [B]."""
 
-    def __init__(self, width: int = 32, drop: float = 0.3) -> None:
+    def __init__(self, width: int = 32, drop: float = 0.2) -> None:
         super().__init__()
         self.drop = nn.Dropout1d(drop)
         self.front = nn.Conv1d(FEATURES, width, 5, padding=2)
