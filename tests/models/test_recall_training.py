@@ -22,7 +22,7 @@ from models.training import recall, recall_distort, recall_pairs  # noqa: E402
 from models.training.recall_data import HELD_OUT, Sources  # noqa: E402
 from models.training.recall_distort import Chances, distorted  # noqa: E402
 from models.training.recall_front import bits_of, code_of, energies_of  # noqa: E402
-from models.training.recall_lines import Batches, Line, hear, lines_of  # noqa: E402
+from models.training.recall_lines import PACE, Batches, Line, hear, lines_of  # noqa: E402
 from models.training.recall_net import SHARPNESS, Ear, Judge, ShippedEar, ShippedJudge, export  # noqa: E402
 from models.training.recall_pool import item, make_part  # noqa: E402
 from models.training.recognizer_data import share  # noqa: E402
@@ -221,21 +221,23 @@ def test_a_few_steps_lower_both_losses(sources: Sources, tmp_path: Path, capsys:
     lines = lines_of(pairs, ear.averaged, sources, seed=1)
     assert {line.kind for line in lines} >= {"same", "other"}
     capsys.readouterr()
-    judge = recall.Training("judge", Judge(), recall.Plan(1.0, 60, 3e-3, 1, 0.9, print_every=10), tmp_path)
+    judge = recall.Training("judge", Judge(drop=0.0), recall.Plan(1.0, 90, 3e-3, 1, 0.9, print_every=30), tmp_path)
     recall.train_judge(judge, Batches(lines), seed=0)
     first, *_, last = losses(capsys.readouterr().out, "judge")
     assert last < first
 
 
-def test_batches_are_padded_with_what_is_not_there() -> None:
+def test_batches_are_padded_with_silence_that_counts_and_with_nothing_that_does_not() -> None:
     lines = [Line(np.ones((FEATURES, frames), np.float16), "same") for frames in (30, 10, 20)]
     rows, there, same, counts = Batches(lines).batch(np.random.default_rng(0), many=64)
-    assert rows.shape == (3, FEATURES, 30)
-    assert there.sum(dim=1).tolist() == [10, 20, 30]
-    assert np.array_equal(rows[:, 0].bool().numpy(), there.numpy())
+    assert rows.shape[:2] == (3, FEATURES)
+    assert rows[:, 0].bool().sum(dim=1).tolist() == [10, 20, 30], "evidence where the recordings are"
+    assert np.array_equal(rows[:, PACE].bool().numpy(), there.numpy()), "the pace in silence around them too"
+    assert rows.shape[2] == there.sum(dim=1).max()
     assert same.tolist() == counts.tolist() == [1.0, 1.0, 1.0]
     judge = Judge().eval()
-    alone = judge(rows[:1, :, :24], there[:1, :24])
+    short = int(there[0].sum())
+    alone = judge(rows[:1, :, : short + 14], there[:1, : short + 14])
     assert torch.allclose(judge(rows, there)[0], alone[0], atol=1e-4)
 
 
