@@ -146,10 +146,12 @@ class Batches:
             return False
         at = int(rng.choice(loud[: -(count // 2)]))
         start = int(others_loud[int(rng.integers(0, len(others_loud) - count + 1))])
-        count = min(count, line.rows.shape[1] - at, other.shape[1] - start)
+        count = min(count, int(loud[-1]) + 1 - at, other.shape[1] - start)
+        if count < 8:
+            return False
         stretch = other[:13, start : start + count].astype(np.float32)
         known, evidence = stretch[1].mean(), stretch[0].mean()
-        if count < 8 or known < 0.75 * rows[1, loud].mean() or known - evidence < 0.25:
+        if known < 0.75 * rows[1, loud].mean() or known - evidence < 0.25:
             return False
         rows[:13, at : at + count] = stretch
         return True

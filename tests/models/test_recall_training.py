@@ -221,7 +221,7 @@ def test_a_few_steps_lower_both_losses(sources: Sources, tmp_path: Path, capsys:
     lines = lines_of(pairs, ear.averaged, sources, seed=1)
     assert {line.kind for line in lines} >= {"same", "other"}
     capsys.readouterr()
-    judge = recall.Training("judge", Judge(drop=0.0), recall.Plan(1.0, 90, 3e-3, 1, 0.9, print_every=30), tmp_path)
+    judge = recall.Training("judge", Judge(drop=0.0), recall.Plan(1.0, 80, 3e-3, 1, 0.9, print_every=10), tmp_path)
     recall.train_judge(judge, Batches(lines), seed=0)
     first, *_, last = losses(capsys.readouterr().out, "judge")
     assert last < first
