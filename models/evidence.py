@@ -11,7 +11,7 @@ faster or slower. Features of both along that path are what `models.recall.Judge
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -53,6 +53,15 @@ class Heard:
     """uint32 [2 T]: the query's own bits, for each half frame in turn."""
     level: Levels
     """uint8 [T]: the query's own levels, noise and all."""
+    half: Samples = field(init=False, repr=False)
+    """Half of `log_odds`,"""
+    coin: Samples = field(init=False, repr=False)
+    """and the log of the sum of their exponentials: what every candidate is compared by, so made once."""
+
+    def __post_init__(self) -> None:
+        half = 0.5 * self.log_odds
+        object.__setattr__(self, "half", half)
+        object.__setattr__(self, "coin", np.logaddexp(half, -half))
 
     def __len__(self) -> int:
         return len(self.speech)
@@ -107,8 +116,7 @@ class Path:
 
 def align(stored: Stored, heard: Heard) -> Path:
     """The straight path of most evidence. `stored` must have an active frame, `heard` a frame."""
-    half = 0.5 * heard.log_odds
-    coin = np.logaddexp(half, -half)
+    half, coin = heard.half, heard.coin
     pace, start = _coarse(stored, half, coin, len(heard))
     places = np.rint(2 * pace * stored.at).astype(np.int64)
     kept = np.abs(stored.signs)
