@@ -18,8 +18,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from bench.confirmed import Confirmed
-from bench.judge import LEAST_CONFIRMED, Query, first_limit, first_shifts, first_stride, judge
+from bench.judge import Query, first_limit, first_shifts, judge
 from gateway.fingerprint.bits import Fingerprint
+from gateway.fingerprint.verify import LEAST_CONFIRMED, stride_of
 from models.signs import Words
 
 Places = npt.NDArray[np.int64]
@@ -52,7 +53,7 @@ class Everything:
         stored: Sequence[Fingerprint],
         bits: Callable[[Fingerprint], Words] = trusted,
         limit: float | None = None,
-        stride: Callable[[int], int] = first_stride,
+        stride: Callable[[int], int] = stride_of,
     ) -> None:
         """`limit` for all, or what `judge` allows each; of a recording of n frames every stride(n)-th counts."""
         self.stored = stored
@@ -104,7 +105,7 @@ class Everything:
         how many `judge` was asked about."""
         near = self.near(query, look)
         asked = near
-        if LEAST_CONFIRMED is not None and query.heard is not None and len(near):
+        if query.heard is not None and len(near):
             asked = near[self._confirmed.at_most(query.heard, near) >= LEAST_CONFIRMED]
         return [int(place) for place in asked if judge(query, self.stored[place]).accepted], len(near), len(asked)
 

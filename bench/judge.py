@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 
-from gateway.fingerprint import verify as rules
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.listen import listen
 from gateway.fingerprint.verify import MAX_DISTANCE, Verdict, shifts_of, verify
 from models.bands import HOP_S, band_energies, to_telephone_rate
-from models.signs import ACTIVE_DB
+from models.signs import levels
 from models.utterance import Samples
 
 Query = Fingerprint
 """What is made of a recording heard just now; it has all that a Fingerprint has."""
-LEAST_CONFIRMED: Final[float | None] = getattr(rules, "LEAST_CONFIRMED", None)
-"""The share of the evidence there could be under which `judge` refuses whatever else it sees; None: it has no such
-rule, and every pair that passes the first test is judged in full."""
 
 
 def hear(samples: Samples) -> Query | None:
@@ -47,11 +42,6 @@ def first_limit(stored: Fingerprint) -> float:
     return MAX_DISTANCE
 
 
-def first_stride(stored_frames: int) -> int:
-    """Of how many stored frames one counts in that distance."""
-    return max(1, stored_frames // 64)
-
-
 @lru_cache(maxsize=1 << 16)
 def first_shifts(query_frames: int, stored_frames: int) -> range:
     """The shifts that this distance is the least of."""
@@ -60,5 +50,4 @@ def first_shifts(query_frames: int, stored_frames: int) -> range:
 
 def speech_seconds(samples: Samples) -> float:
     """Seconds within 30 dB of the loudest frame, as fingerprints count them, of too short a recording too."""
-    loudness = band_energies(to_telephone_rate(samples)).sum(axis=1)
-    return float(np.count_nonzero(loudness > loudness.max(initial=0.0) * 10 ** (-ACTIVE_DB / 10)) * HOP_S)
+    return float(np.count_nonzero(levels(band_energies(to_telephone_rate(samples)))) * HOP_S)

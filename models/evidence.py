@@ -5,7 +5,7 @@ bits that the undistorted recording would have there: near zero where noise cove
 frame was heard at some moment is the log-likelihood of its trusted bits under those odds, less that of a coin's: so
 many nats for "the same" where bits agree that the query is sure of, many more against where they do not, none where it
 cannot know. A straight path through the matrix of all such pairs aligns two recordings, also one played up to 2 %
-faster or slower. Features of both along that path are what `models.recall.Judge` looks at.
+faster or slower. Features of both along that path are what the judge of `models.recall` looks at.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from models.signs import Levels, Words, unpacked
 from models.utterance import Samples
 
-Words = npt.NDArray[np.uint32]
-Levels = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 
 BITS: Final = 32
@@ -38,7 +37,7 @@ COARSE: Final = 48
 FEATURES: Final = 15
 """Rows of a timeline that the judge sees."""
 ROWS: Final = 17
-_SMALL: Final = 1e-9
+"""And all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,8 @@ class Stored:
     @classmethod
     def of(cls, bits: Words, mask: Words, level: Levels) -> Stored:
         at = np.flatnonzero(level)
-        kept = _unpack(mask[at])
-        return cls(len(level), at, (2 * _unpack(bits[at]) - 1) * kept, bits[at], mask[at], level)
+        kept = unpacked(mask[at]).astype(np.float32)
+        return cls(len(level), at, (2 * unpacked(bits[at]).astype(np.float32) - 1) * kept, bits[at], mask[at], level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,11 @@ class Path:
     """Share of the active frames that lie within the query."""
     bits: int
     """Trusted bits in all."""
+
+    @property
+    def first(self) -> int:
+        """Frame of the stored recording's time where either begins: 0, or less where the query does."""
+        return min(0, math.floor(-self.start / (2 * self.pace)))
 
     @property
     def confirmed(self) -> float:
@@ -163,13 +167,13 @@ def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
     """Both recordings along `path`, frame by frame of the stored one's time, from the first frame of either to the
     last of either: float32 [17, frames].
 
-    Rows: evidence and known (tenths of what 14 bits can give); stored level at least active, strong, loud; the query's
-    chances of the same three; the query's own level at least those three; share of the trusted, and of all, bits
+    Rows: evidence and known, in sevens of nats; stored level at least active, strong, loud; the query's chances of the
+    same three; the query's own level at least those three; share of the trusted, and of all, bits
     that differ from the query's own; stored and active, but outside the query; and, the same in every frame, how far
     the pace is from 1. Two more are for the eye: inside the stored recording; inside the query.
     """
     step = 2 * path.pace
-    first = min(0, math.floor(-path.start / step))
+    first = path.first
     last = max(stored.frames, math.ceil((2 * len(heard) - 1 - path.start) / step) + 1)
     time = np.arange(first, last)
     query = np.rint((step * time + path.start) / 2).astype(np.int64)
@@ -193,9 +197,3 @@ def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
     rows[15, -first : stored.frames - first] = 1.0
     rows[16] = within
     return rows
-
-
-def _unpack(words: Words) -> Samples:
-    """uint32 [n] as float32 [n, 32] of 0 and 1, bit 0 first."""
-    packed = np.ascontiguousarray(words.astype("<u4")).view(np.uint8).reshape(-1, 4)
-    return np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)

@@ -13,12 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from models.evidence import BITS, FEATURES, Heard, Levels, Words
+from models.bands import BANDS
+from models.evidence import BITS, FEATURES, Heard
 from models.onnx import ModelFileError, OnnxModel
+from models.signs import Levels, Words
 from models.utterance import Samples
 
 EMBEDDED: Final = Path(__file__).parent / "embedded" / "recall"
-BANDS: Final = 33
 
 
 class RecallNets:
@@ -43,8 +44,8 @@ class RecallNets:
         return Heard(log_odds.reshape(-1, BITS), speech, bits, level)
 
     def judge(self, timeline: Samples) -> tuple[float, Samples]:
-        """Two aligned recordings, float32 [17, frames]: the score (log-odds that they are the same recording, before
-        any threshold) and how much each frame speaks against it, float32 [frames]."""
+        """Two aligned recordings, float32 [17, frames]: the score (four times the log-odds that they are the same
+        recording, before any threshold) and how much each frame speaks against it, float32 [frames]."""
         score, against = self._judge.run({"timeline": timeline[None, :FEATURES]})
         return float(score[0]), against[0]
 

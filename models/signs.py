@@ -67,3 +67,9 @@ def strength(change: Samples, floor: Samples) -> Samples:
 def packed(flags: Flags) -> Words:
     """bool [frames, 32] as uint32 [frames], band 0 in the lowest bit."""
     return np.ascontiguousarray(np.packbits(flags, axis=1, bitorder="little")).view("<u4")[:, 0].astype(np.uint32)
+
+
+def unpacked(words: Words) -> Flags:
+    """The inverse of `packed`."""
+    as_bytes = np.ascontiguousarray(words.astype("<u4")).view(np.uint8).reshape(-1, 4)
+    return np.unpackbits(as_bytes, axis=1, bitorder="little").astype(np.bool_)

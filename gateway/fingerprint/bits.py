@@ -43,25 +43,19 @@ class Fingerprint:
     """What a network hears in it (`gateway.fingerprint.listen`): only in what was heard just now, never stored."""
     strength: Samples | None = None
     """float32 [2 frames, 32], for each half frame in turn: how far each difference stands from zero, to what the mask
-    asks for, within -6..6. A stand-in for log-odds; only in what was heard just now, never stored."""
+    asks for, within -6..6; only in what was heard just now, never stored."""
 
     def __len__(self) -> int:
         return len(self.bits)
 
     @property
     def odds(self) -> Samples:
-        """Log-odds of each bit in the undistorted recording, as far as known: float32 [2 frames, 32], by half frame."""
-        if self.heard is not None and self.strength is not None:
-            # The network is surer of what noise covers, the raw difference of bits that it was not trained on: the
-            # sum finds more than either (docs/index.md).
-            return self.heard.log_odds + self.strength
-        if self.heard is not None:
-            return self.heard.log_odds
-        if self.strength is not None:
-            return self.strength
-        grids = [(self.bits, self.mask), self.between or (self.bits, self.mask)]
-        sure = [np.where(_unpack(mask), 3.0, 0.7) * np.where(_unpack(bits), 1.0, -1.0) for bits, mask in grids]
-        return np.stack(sure, axis=1).reshape(-1, BANDS - 1).astype(np.float32)
+        """Of each bit being set in the undistorted recording: float32 [2 frames, 32], for each half frame in turn."""
+        if self.heard is None or self.strength is None:
+            raise ValueError("the query must come from gateway.fingerprint.listen.listen")
+        # The network is surer of what noise covers, the raw difference of bits that it was not trained on: the sum
+        # finds more than either (docs/index.md).
+        return self.heard.log_odds + self.strength
 
     @property
     def active(self) -> Flags:
@@ -146,9 +140,3 @@ def from_energies(energies: Samples, energies_between: Samples | None, seconds: 
         between=signs_of(*later),
         strength=np.stack([strength(*now), strength(*later)], axis=1).reshape(-1, BANDS - 1),
     )
-
-
-def _unpack(words: Words) -> Flags:
-    """The inverse of `packed`."""
-    flags = np.unpackbits(words.astype("<u4").view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
-    return flags.astype(np.bool_)

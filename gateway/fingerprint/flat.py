@@ -1,7 +1,7 @@
 """The other way to candidates: slide a sketch of the query over every frame stored; nothing escapes, while few are.
 
 A sketch is some frames of the query, spread over its speech, in their places. Cost grows with the seconds stored, so
-`index` uses this up to a few thousand and band keys beyond.
+`index` uses this up to two hours of sound and keys beyond.
 """
 
 from __future__ import annotations

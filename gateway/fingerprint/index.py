@@ -36,7 +36,7 @@ FINE: Final = 256
 POSITIONS: Final = 24
 """Frames of a sketch."""
 UNLIKE: Final = 0.45
-"""A sketch farther than this is another recording's: verify would need 0.39 or less over all frames."""
+"""A sketch farther than this is another recording's: verify would need 0.36 or less over all frames."""
 CLEARLY: Final = 0.1
 """A candidate whose sketch is so much farther than the nearest one's is not looked at closely."""
 SWEEP: Final = 0.2

@@ -193,7 +193,8 @@ def nearness(store: Store, query: Fingerprint, slots: Ints, later: Ints, positio
     words = store.words.array[place]
     trusted = np.where(store.level.array[place] > 0, words[:, :, 1], np.uint32(0))
     heard = 2 * at + later[:, None]
-    bits, sure = packed(query.odds > 0), packed(np.abs(query.odds) > SURE)
+    odds = query.odds
+    bits, sure = packed(odds > 0), packed(np.abs(odds) > SURE)
     inside = (heard >= 0) & (heard < len(bits))
     heard = np.clip(heard, 0, len(bits) - 1)
     known = np.where(inside, sure[heard], np.uint32(0)) & trusted

@@ -65,7 +65,7 @@ class Verdict:
     distance: float
     """Share of the stored trusted bits that differ at the best shift, of raw bits: 0 same, near 0.5 unrelated."""
     score: float
-    """Log-odds of being the same recording less the threshold: 0 and up is accepted."""
+    """The judge's score less the threshold: from 0 on it does not refuse."""
     offset_s: float
     """Seconds by which the query has the same sound later than the stored recording does."""
     pace: float
@@ -84,17 +84,16 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     """Judge `stored` as the source of `query`, which `listen` made. `min_similarity` (0..1) may only tighten."""
     if query.heard is None:
         raise ValueError("the query must come from gateway.fingerprint.listen.listen")
-    old = Stored.of(stored.bits, stored.mask, stored.level)
     distance = nearest(query, stored)
     if distance > MAX_DISTANCE or not len(query.heard):
         return _refused("distance", distance)
+    old = Stored.of(stored.bits, stored.mask, stored.level)
     path = align(old, query.heard)
     lines = timeline(old, query.heard, path)
     nets = embedded()
     odds, against = nets.judge(lines)
     score = odds - nets.threshold
-    first = min(0, int(np.floor(-path.start / (2 * path.pace))))
-    worst = int(np.argmax(against)) + first
+    worst = int(np.argmax(against)) + path.first
     similarity = float(np.clip(path.confirmed, 0.0, 1.0))
     reason = "same"
     if path.inside < STORED_COVERAGE:
@@ -113,7 +112,17 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
         reason = "min_similarity"
     offset = path.start / 2 * HOP_S
     return Verdict(
-        reason == "same", reason, similarity, distance, score, offset, path.pace, worst * HOP_S, lines, against, first
+        reason == "same",
+        reason,
+        similarity,
+        distance,
+        score,
+        offset,
+        path.pace,
+        worst * HOP_S,
+        lines,
+        against,
+        path.first,
     )
 
 
@@ -168,13 +177,15 @@ def shifts_of(query_frames: int, stored_frames: int) -> range:
     return range(-slack, max(0, query_frames - stored_frames) + slack + 1)
 
 
-def _distances(bits: Words, stored: Words, trusted: Words, shifts: range) -> npt.NDArray[np.float64]:
-    """Share of `trusted` bits that differ, for each shift, those outside the query by half: float64 [shifts].
+def stride_of(stored_frames: int) -> int:
+    """Of how many stored frames one counts in the first test: neighbours overlap by seven eighths and say the same."""
+    return max(1, stored_frames // 64)
 
-    Of long recordings every n-th frame is looked at: neighbours overlap by seven eighths and say the same.
-    """
+
+def _distances(bits: Words, stored: Words, trusted: Words, shifts: range) -> npt.NDArray[np.float64]:
+    """Share of `trusted` bits that differ, for each shift, those outside the query by half: float64 [shifts]."""
     n = len(stored)
-    stride = max(1, n // 64)
+    stride = stride_of(n)
     before = max(0, -shifts[0])
     after = max(0, shifts[-1] + n - len(bits))
     start = shifts[0] + before

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.bands import BANDS
 from models.evidence import BITS, FEATURES
-from models.recall import BANDS
 from models.training.export import halve, write_manifest
 from models.training.recall_front import FLOOR, LOWEST_PEAK
 

@@ -17,8 +17,7 @@ import numpy as np
 import soxr
 from numpy.random import Generator, default_rng
 
-from models.evidence import Levels, Words
-from models.signs import levels
+from models.signs import Levels, Words, levels
 from models.training.recall_data import Sources, drawn, piece
 from models.training.recall_distort import distorted, noisy, telephone
 from models.training.recall_front import Code, Half, bits_of, code_of, energies_of, logs_of

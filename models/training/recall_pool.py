@@ -18,8 +18,7 @@ import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
 
-from models.evidence import Levels, Words
-from models.signs import levels
+from models.signs import Levels, Words, levels
 from models.training.recall_data import Sources
 from models.training.recall_distort import distorted
 from models.training.recall_front import HOP_S, Half, bits_of, energies_of, logs_of

@@ -23,6 +23,7 @@ from bench.exhaustive import Everything, every_frame, trusted, whole
 from bench.recall_plots import trade
 from bench.swaps import Confusable
 from gateway.fingerprint.bits import Fingerprint
+from gateway.fingerprint.verify import stride_of
 from models.evidence import Stored, align
 from models.training.recognizer_data import share
 from models.utterance import Samples
@@ -91,7 +92,7 @@ class TestExhaustive:
     """The compiled sweep finds exactly what plain loops find."""
 
     @pytest.mark.parametrize("bits", [trusted, whole])
-    @pytest.mark.parametrize("stride", [every_frame, judge.first_stride])
+    @pytest.mark.parametrize("stride", [every_frame, stride_of])
     def test_distances(self, bits, stride) -> None:  # type: ignore[no-untyped-def]
         rng = np.random.default_rng(1)
         stored = [random_print(rng, int(frames)) for frames in rng.integers(20, 200, 8)]
