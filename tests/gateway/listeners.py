@@ -88,12 +88,13 @@ class Listener:
         assert await self.recall.audits.report_wrong(tenant, digest_of(query, tenant), digest_of(stored, tenant))
 
     async def settle(self) -> None:
-        """Returns when this gateway has applied all that was told before."""
-        heard = asyncio.Event()
-        event_id = await self.shared.events.publish("settle")
+        """Returns when this gateway has applied all that was told before. It may hear of the last of it, which says
+        so, before the answer to its own publishing."""
+        heard: set[str] = set()
         handlers = self.shared.events._handlers.setdefault("settle", [])
-        handlers.append(lambda event: heard.set() if event.id == event_id else None)
-        await heard.wait()
+        handlers.append(lambda event: heard.add(event.id))
+        event_id = await self.shared.events.publish("settle")
+        await until(lambda: event_id in heard)
 
 
 def policy_of(**policy: Any) -> Callable[[str], TenantPolicy]:
@@ -129,7 +130,7 @@ async def listening(server: Server, name: str = "a", **policy: Any) -> AsyncIter
     follow(shared.events, shared.gateways, shared.tier, cache, recall, rebuild)
     await shared.start()
     try:
-        await recall.ready.wait()
+        await until(recall.ready.is_set)
         yield listener
     finally:
         await asyncio.gather(*rebuilding)

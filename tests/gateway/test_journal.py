@@ -219,7 +219,7 @@ async def test_a_gap_in_the_stream_rebuilds_what_was_missed(server: Server) -> N
         before = b.rebuilds
         server.client.delete(b.shared.link.names.events)
         await until(lambda: b.rebuilds > before)
-        await b.recall.ready.wait()
+        await until(b.recall.ready.is_set)
         assert await b.find(COPY) is not None
 
 
@@ -259,7 +259,7 @@ async def test_contract_5_a_gateway_cut_off_keeps_and_recalls_nothing_until_it_i
         assert key not in b.cache.device
         events.publish = publish  # type: ignore[method-assign]
         await until(lambda: events.following and b.rebuilds > rebuilds)
-        await b.recall.ready.wait()
+        await until(b.recall.ready.is_set)
         assert await b.find(COPY) is not None
         answer = await b.cache.lookup(key)
         assert answer is not None
