@@ -406,4 +406,6 @@ def program_version() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from gateway import cli  # so that the errors which other packages' commands raise are of the class caught here
+
+    sys.exit(cli.main())

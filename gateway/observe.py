@@ -35,9 +35,12 @@ BOUNDS: Final = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step
 """Upper bounds of the time buckets in seconds: preferred numbers, 12 % apart, 10 µs to 100 s; one bucket more above."""
 LANGUAGES: Final = 50
 """Told apart in metrics; more are "other"."""
-WATCHABLE: Final = ("flights", "engine_queue", "rejected_stores", "bloom_false_negatives", "model_reloads")
-"""Numbers that other parts own and that are read when somebody asks; `rejected_stores` and `model_reloads` are mappings
-by reason and by result."""
+WATCHABLE: Final = (
+    "flights", "engine_queue", "rejected_stores", "bloom_false_negatives", "model_reloads", "components",
+    "components_saved_s",
+)  # fmt: skip
+"""Numbers that other parts own and that are read when somebody asks; `rejected_stores` is a mapping by reason,
+`model_reloads` and `components` by result."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,10 @@ class Outcome:
     streaming: bool = False
     engine: str = ""
     language: str = ""
+    input: bytes = b""
+    """The input's digest, where the answer is no hit; kept as the key's."""
+    cause: int = 0
+    """Why it is none: a number of stats.CAUSES."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ STATUSES: Final = ("STATUS_UNSPECIFIED", "HIT_EXACT", "HIT_FUZZY", "MISS", "COAL
 HIT_EXACT, HIT_FUZZY, MISS, COALESCED, BYPASS = range(1, 6)
 TASKS: Final = ("recognize", "synthesize", "vocode", "embed")
 TIERS: Final = ("device", "redis")
+CAUSES: Final = ("", "not looked", "spared", "absent", "unavailable", "too old", "unlike", "withheld")
+"""Why an answer was no hit: the caller wanted a new one; the filter of the second tier said that it can't be there; it
+was not there; the second tier could not be asked; older than the caller allows; recall found nothing alike enough;
+found, and held back by audits. Empty for hits and for what was being computed already."""
+NOT_LOOKED, SPARED, ABSENT, UNAVAILABLE, TOO_OLD, UNLIKE, WITHHELD = range(1, 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A file `access-<start>-<n>.rft.gz` is one gzip stream: MAGIC, then little-endian u16 version, u16 record size and u32
 length of a JSON header, that header (it names the fields, their struct format and the code tables, so that a file
 explains itself), then records of RECORD's layout until the end. Names and digests are hashed under the trace's own
-key: equal ones can be told, none can be looked up, and no record holds text, audio, a name or a cache key.
+key: equal ones can be told, none can be looked up, and no record holds text, audio, a name or a cache key. Digests are
+64 bits, so that in ten million requests two different ones are taken for one with a chance of 3 in a million.
 
 Records are packed on the event loop, in some 3 µs each, because a thread that packs thousands of them at once would
 hold the interpreter for milliseconds; the thread here only compresses and writes, which both release it. Nothing a disk
@@ -13,7 +14,6 @@ does reaches a request: what cannot be written is dropped and counted.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import struct
@@ -25,20 +25,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
-from gateway.stats import STATUSES, TASKS, TIERS
+from gateway.stats import CAUSES, STATUSES, TASKS, TIERS
 
 if TYPE_CHECKING:
     from gateway.observe import Outcome
 
 MAGIC: Final = b"RFNTRACE"
-VERSION: Final = 1
-RECORD: Final = struct.Struct("<Q12s4s4s4s4sIIffffBBBB")
+VERSION: Final = 2
+RECORD: Final = struct.Struct("<Q8s8s4s4s4s4s4sIIfffffBBBBB3x")
 _HEAD: Final = struct.Struct("<8sHHI")
-_TASK_CODES: Final = {name: code for code, name in enumerate(TASKS, 1)}
-_TIER_CODES: Final = {name: code for code, name in enumerate(("", *TIERS))}
-_OTHER: Final = 255
+TASK_CODES: Final = {name: code for code, name in enumerate(TASKS, 1)}
+TIER_CODES: Final = {name: code for code, name in enumerate(("", *TIERS))}
+OTHER: Final = 255
 _NAMES_KEPT: Final = 4096
 _RETRY_S: Final = 30.0
+_READ_BYTES: Final = 1 << 20
 
 log = logging.getLogger("refrain.trace")
 
@@ -54,21 +55,27 @@ class Record(NamedTuple):
     """Microseconds since 1970 at the end of the answer."""
     digest: str
     """Names the answer asked for: equal digests are equal requests, within files of one `key_id`."""
+    input: str
+    """Names the text, recording or mel alone, whatever voice, format and engine were asked of; empty for a hit."""
     tenant: str
     voice: str
     emotion: str
     engine: str
+    language: str
     bytes_in: int
     bytes_out: int
     cost_ms: float
     """Compute the answer took, or, on a hit, took once."""
     latency_ms: float
     first_ms: float
+    lookup_ms: float
     similarity: float
     task: str
     status: str
     tier: str
     streaming: bool
+    cause: str
+    """Why an answer was not a hit, as far as the gateway knew at once: one of CAUSES."""
 
 
 class AccessTrace:
@@ -88,14 +95,14 @@ class AccessTrace:
     ) -> None:
         """`key`: at least 16 secret bytes, the same from run to run if files are to be compared.
 
-        `pending_records` bounds the memory (some 110 bytes each); `keep` the number of files, 0 for all.
+        `pending_records` bounds the memory (some 130 bytes each); `keep` the number of files, 0 for all.
         """
         if not 16 <= len(key) <= 64:
             raise ValueError(f"trace key: {len(key)} bytes; 16 to 64 are needed")
         self._folder, self._key, self._rotate_bytes, self._keep = folder, key, rotate_bytes, keep
         self._limit, self._flush_s = pending_records, flush_s
         self._wall, self._clock = wall, clock
-        self._digest = hashlib.blake2b(key=key, digest_size=12)
+        self._digest = hashlib.blake2b(key=key, digest_size=8)
         self._names: dict[str, bytes] = {"": bytes(4)}
         self._pending: deque[bytes] = deque()  # its append and popleft are atomic: the two threads need no lock
         self._refused = self._lost = 0
@@ -124,21 +131,27 @@ class AccessTrace:
             self._refused += 1
             return
         names = self._names
-        digest = self._digest.copy()
-        digest.update(outcome.digest)
-        voice, emotion = names.get(outcome.voice), names.get(outcome.emotion)
+        voice, emotion, language = names.get(outcome.voice), names.get(outcome.emotion), names.get(outcome.language)
         tenant, engine = names.get(outcome.tenant), names.get(outcome.engine)
-        if voice is None or emotion is None or tenant is None or engine is None:
-            voice, emotion = self._name(outcome.voice), self._name(outcome.emotion)
+        if voice is None or emotion is None or language is None or tenant is None or engine is None:
+            voice, emotion, language = (self._name(n) for n in (outcome.voice, outcome.emotion, outcome.language))
             tenant, engine = self._name(outcome.tenant), self._name(outcome.engine)
         self.records += 1
         self._pending.append(RECORD.pack(
-            int(self._wall() * 1e6), digest.digest() if outcome.digest else bytes(12), tenant, voice, emotion, engine,
+            int(self._wall() * 1e6), self._hashed(outcome.digest), self._hashed(outcome.input),
+            tenant, voice, emotion, engine, language,
             min(outcome.bytes_in, 0xFFFFFFFF), min(outcome.bytes_out, 0xFFFFFFFF),
-            outcome.compute_ms or outcome.saved_ms, outcome.latency_s * 1e3, outcome.first_s * 1e3, outcome.similarity,
-            _TASK_CODES.get(outcome.task, _OTHER), outcome.status, _TIER_CODES.get(outcome.tier, _OTHER),
-            outcome.streaming,
+            outcome.compute_ms or outcome.saved_ms, outcome.latency_s * 1e3, outcome.first_s * 1e3, outcome.lookup_ms,
+            outcome.similarity, TASK_CODES.get(outcome.task, OTHER), outcome.status,
+            TIER_CODES.get(outcome.tier, OTHER), outcome.streaming, outcome.cause,
         ))  # fmt: skip
+
+    def _hashed(self, digest: bytes) -> bytes:
+        if not digest:
+            return bytes(8)
+        hashed = self._digest.copy()
+        hashed.update(digest)
+        return hashed.digest()
 
     def flush(self) -> None:
         """Writes what is pending. Called by the thread; harmless from elsewhere."""
@@ -203,10 +216,15 @@ class AccessTrace:
 
     def _header(self) -> bytes:
         key_id = hashlib.blake2b(key=self._key, digest_size=8, person=b"key id").hexdigest()
-        codes = {"tasks": _TASK_CODES, "tiers": _TIER_CODES, "statuses": list(STATUSES)}
-        about = {"started": self._wall(), "key_id": key_id, "fields": Record._fields, "format": RECORD.format, **codes}
-        text = json.dumps(about).encode()
-        return _HEAD.pack(MAGIC, VERSION, RECORD.size, len(text)) + text
+        return header(started=self._wall(), key_id=key_id)
+
+
+def header(**facts: Any) -> bytes:
+    """What a file begins with; `facts` go into its JSON."""
+    codes = {"tasks": TASK_CODES, "tiers": TIER_CODES, "statuses": list(STATUSES), "causes": list(CAUSES)}
+    about = {**facts, "fields": Record._fields, "format": RECORD.format, **codes}
+    text = json.dumps(about).encode()
+    return _HEAD.pack(MAGIC, VERSION, RECORD.size, len(text)) + text
 
 
 class _TraceFile:
@@ -263,18 +281,25 @@ def read_trace(path: Path) -> Iterator[Record]:
 
     Raises `TraceError` for what is not a trace.
     """
+    for about, data in read_pieces(path):
+        tasks = {code: name for name, code in about["tasks"].items()}
+        tiers = {code: name for name, code in about["tiers"].items()}
+        for values in RECORD.iter_unpack(data):
+            *plain, task, status, tier, streaming, cause = values
+            fields: list[Any] = [_hex(value) if isinstance(value, bytes) else value for value in plain]
+            fields += [tasks.get(task, "other"), about["statuses"][status], tiers.get(tier, "other")]
+            yield Record._make([*fields, bool(streaming), about["causes"][cause]])
+
+
+def read_pieces(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """As `read_trace`, in pieces: the JSON header of the file, and bytes that are whole records of RECORD's layout."""
     for file in trace_files(path) if path.is_dir() else [path]:
         pieces = _unzip(file)
         about, rest = _read_head(pieces, file)
-        tasks = {code: name for name, code in about["tasks"].items()}
-        tiers = {code: name for name, code in about["tiers"].items()}
         while True:
             whole = len(rest) - len(rest) % RECORD.size
-            for values in RECORD.iter_unpack(rest[:whole]):
-                *plain, task, status, tier, streaming = values
-                fields: list[Any] = [_hex(value) if isinstance(value, bytes) else value for value in plain]
-                fields += [tasks.get(task, "other"), about["statuses"][status], tiers.get(tier, "other")]
-                yield Record._make([*fields, bool(streaming)])
+            if whole:
+                yield about, rest[:whole]
             piece = next(pieces, None)
             if piece is None:
                 break
@@ -288,7 +313,7 @@ def _hex(hashed: bytes) -> str:
 def _unzip(path: Path) -> Iterator[bytes]:
     unzip = zlib.decompressobj(wbits=31)
     with path.open("rb") as file:
-        while piece := file.read(io.DEFAULT_BUFFER_SIZE * 8):
+        while piece := file.read(_READ_BYTES):
             try:
                 yield unzip.decompress(piece)
             except zlib.error:

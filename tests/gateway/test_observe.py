@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.observe import BOUNDS, Observer, Outcome, configure_logging, quantile
-from gateway.stats import BYPASS, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, STATUSES, TASKS, Tally
+from gateway.stats import BYPASS, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, SPARED, STATUSES, TASKS, Tally
 from gateway.trace import RECORD, AccessTrace, TraceError, read_header, read_trace, trace_files
 from protos.refrain.v1 import speech_pb2
 
@@ -24,6 +24,7 @@ KEY = bytes(range(32))
 def hit(**changes: object) -> Outcome:
     outcome = Outcome("recognize", "default", HIT_EXACT, "device", 0.001, 0.0005, 32_000, 400, 0.0, 143.0, 0.05, 1.0)
     outcome.digest, outcome.voice, outcome.emotion, outcome.engine = b"d" * 32, "amy", "calm", "e1"
+    outcome.language = "en-US"
     for name, value in changes.items():
         setattr(outcome, name, value)
     return outcome
@@ -100,9 +101,13 @@ def trace(tmp_path: Path) -> Iterator[AccessTrace]:
 def test_the_trace_gives_back_what_was_observed(trace: AccessTrace, tmp_path: Path) -> None:
     observer = Observer(trace)
     observer.record(hit())
-    observer.record(hit(status=MISS, tier="", compute_ms=150.0, saved_ms=0.0, streaming=True, voice="", task="sing"))
+    miss = {"status": MISS, "tier": "", "compute_ms": 150.0, "saved_ms": 0.0, "input": b"i" * 32, "cause": SPARED}
+    observer.record(hit(**miss, streaming=True, voice="", task="sing"))
     trace.close()
     first, second = read_trace(tmp_path / "trace")
+    assert (first.input, first.cause, second.cause) == ("", "", "spared")
+    assert len(second.input) == 16
+    assert first.lookup_ms == pytest.approx(0.05)
     assert first.time_us == 1_700_000_000_250_000
     assert (first.task, first.status, first.tier, first.streaming) == ("recognize", "HIT_EXACT", "device", False)
     assert (first.bytes_in, first.bytes_out, first.cost_ms, first.similarity) == (32_000, 400, 143.0, 1.0)
@@ -115,14 +120,14 @@ def test_the_trace_gives_back_what_was_observed(trace: AccessTrace, tmp_path: Pa
 
 
 def test_the_trace_holds_neither_keys_nor_names(trace: AccessTrace, tmp_path: Path) -> None:
-    trace.add(hit())
+    trace.add(hit(input=b"i" * 32))
     trace.close()
     (record,) = read_trace(tmp_path / "trace")
     other = AccessTrace(tmp_path / "other", b"another key of thirty-two bytes!")
-    other.add(hit())
+    other.add(hit(input=b"i" * 32))
     other.close()
     (elsewhere,) = read_trace(tmp_path / "other")
-    for name in ("digest", "voice", "emotion", "engine", "tenant"):
+    for name in ("digest", "input", "voice", "emotion", "engine", "language", "tenant"):
         assert getattr(record, name) not in ("", getattr(elsewhere, name))
     assert bytes.fromhex(record.digest) not in b"d" * 32
     keys = [read_header(trace_files(tmp_path / place)[0])["key_id"] for place in ("trace", "other")]
@@ -234,7 +239,7 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_records_are_of_the_documented_size() -> None:
-    assert RECORD.size == 64
+    assert RECORD.size == 80
     with pytest.raises(ValueError, match="16 to 64"):
         AccessTrace(Path("x"), b"short")
 
