@@ -11,7 +11,7 @@ operation in constant time, and LFUCache breaks ties by age within a count: the 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import cachetools
 
@@ -43,7 +43,8 @@ class Policy(Protocol[K]):
         ...
 
     def shed(self, weight: int) -> Sequence[K]:
-        """Evicts until at least this weight is gone, or everything is: memory is held by what no key names any more."""
+        """Evicts until at least this weight is gone, or everything is that is not pinned: memory is held by what no key
+        names any more."""
         ...
 
     def remove(self, key: K) -> None:
@@ -53,6 +54,26 @@ class Policy(Protocol[K]):
     def __contains__(self, key: object) -> bool: ...
 
     def __len__(self) -> int: ...
+
+
+class PinRefused(ValueError):
+    """A key cannot be pinned; the text says why."""
+
+
+@runtime_checkable
+class Pinning(Protocol):
+    """A policy that can be told never to evict a key. A pin ends with `unpin`, `remove`, or the key's growing past what
+    pins may take."""
+
+    def pin(self, key: Hashable) -> None:
+        """KeyError when the key is not resident, `PinRefused` when pins would take too much of the capacity."""
+        ...
+
+    def unpin(self, key: Hashable) -> None:
+        """KeyError when the key is not resident; one that is not pinned is no matter."""
+        ...
+
+    def is_pinned(self, key: Hashable) -> bool: ...
 
 
 class ByCachetools(Generic[K]):
