@@ -11,24 +11,12 @@ import logging
 from collections.abc import AsyncIterator
 
 from cache_tiers.bloom import RotatingBloom
-from cache_tiers.link import Command, RedisLink, Unavailable
+from cache_tiers.link import RedisLink, Unavailable
+from cache_tiers.names import Member
+from cache_tiers.steps import Steps, steps_on
 
 log = logging.getLogger(__name__)
 
-# In one step, or a value written in between would lose its tag. The keys lie in several slots; a Cluster needs the
-# comparison per key, HDEL, then the comparison again and HSET for what has come back.
-_PRUNE = """
-local gone = 0
-for i = 1, #ARGV, 2 do
-  local member, stamp = ARGV[i], ARGV[i + 1]
-  local now = redis.call('GETRANGE', KEYS[i + 1], 0, #stamp - 1)
-  if now ~= stamp and redis.call('HGET', KEYS[1], member) == stamp then
-    gone = gone + redis.call('HDEL', KEYS[1], member)
-    if now == '' then redis.call('UNLINK', KEYS[i + 2]) end
-  end
-end
-return gone
-"""
 _PAGE = 256
 
 
@@ -40,6 +28,7 @@ class Census:
         """Members removed from tags because their entry is gone, or is another by now."""
         self.taken = 0
         self._link = link
+        self._steps: Steps = steps_on(link)
         self._filter = keys
         self._every = every
         self._retry_after = retry_after
@@ -109,36 +98,36 @@ class Census:
             await self._prune(name)
 
     async def scan(self, pattern: str, page: int) -> AsyncIterator[list[bytes]]:
-        """Pages of key names, each about `page` keys looked at. Raises Unavailable."""
-        cursor = b"0"
-        while True:
-            args = ("SCAN", cursor, "MATCH", pattern, "COUNT", page)
-            cursor, found = await self._link.call(*args, deadline=self._deadline)
-            if found:
-                yield found
-            if int(cursor) == 0:
-                return
+        """Pages of key names, each about `page` keys looked at. Raises Unavailable, also when keys may have moved from
+        one server of a Cluster to another meanwhile and been overlooked."""
+        places = await self._link.places(self._deadline)
+        for place in places:
+            cursor = b"0"
+            while True:
+                args = ("SCAN", cursor, "MATCH", pattern, "COUNT", page)
+                cursor, found = await self._link.call(*args, deadline=self._deadline, at=place)
+                if found:
+                    yield found
+                if int(cursor) == 0:
+                    break
+        if await self._link.places(self._deadline) != places:
+            raise Unavailable("the servers of the Cluster changed while their keys were gone over")
 
     async def _size(self) -> int:
-        return int(await self._link.call("DBSIZE", deadline=self._deadline))
+        return sum(map(int, await self._link.each("DBSIZE", deadline=self._deadline)))
 
-    async def members(self, tag_set: str | bytes) -> AsyncIterator[dict[bytes, bytes]]:
-        """Pages of a tag's members with their stamps. Raises Unavailable."""
+    async def members(self, tag_set: str | bytes) -> AsyncIterator[list[Member]]:
+        """Pages of what a tag knows of its values. Raises Unavailable."""
         cursor = b"0"
         while True:
             answer = await self._link.call("HSCAN", tag_set, cursor, "COUNT", _PAGE, deadline=self._deadline)
             cursor, found = answer
-            items = list(found.items())
+            items = [self._link.names.of_membership(*item) for item in found.items()]
             for start in range(0, len(items), _PAGE):  # a small hash comes whole, whatever was asked
-                yield dict(items[start : start + _PAGE])
+                yield items[start : start + _PAGE]
             if int(cursor) == 0:
                 return
 
     async def _prune(self, tag_set: bytes) -> None:
-        names = self._link.names
         async for members in self.members(tag_set):
-            keys = [names.key_of_member(member) for member in members]
-            pairs = [name for key in keys for name in (names.value(key), names.record(key))]
-            stamps = [part for pair in members.items() for part in pair]
-            prune: Command = ("EVAL", _PRUNE, 1 + len(pairs), tag_set, *pairs, *stamps)
-            self.pruned += await self._link.call(*prune, deadline=self._deadline)
+            self.pruned += await self._steps.prune(tag_set, members, self._deadline)

@@ -28,6 +28,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
+from cache_tiers.fitness import LFU
+
 log = logging.getLogger(__name__)
 
 COMPACT_AFTER = 10.0
@@ -249,10 +251,7 @@ def _options(maxmemory_bytes: int, data_dir: Path, socket: Path) -> Iterator[str
         "auto-aof-rewrite-min-size": "64mb",
         "maxmemory": str(maxmemory_bytes),
         "maxmemory-policy": "volatile-lfu",
-        # Redis sees what L1 misses, and heat in batches, so counts are low: factor 1 tells them apart (100 accesses
-        # count 18, 100,000 count 255; by default 10 and 142), and they fade by one an hour, not one a minute.
-        "lfu-log-factor": "1",
-        "lfu-decay-time": "60",
+        **LFU,
         "lazyfree-lazy-eviction": "yes",
         "lazyfree-lazy-expire": "yes",
         "lazyfree-lazy-user-del": "yes",

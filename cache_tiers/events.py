@@ -9,6 +9,7 @@ The epochs, which the stream keeps current in every process, are kept here too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
 
 from cache_tiers.entry import Epochs
 from cache_tiers.link import Command, RedisLink, Unavailable
+from cache_tiers.server import close
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +141,6 @@ class EventStream:
 
     async def start(self) -> bool:
         """Joins and follows. False when Redis is not there: then it goes on trying by itself."""
-        self._reader = self._link.another()
         try:
             await self._join()
         except Unavailable as error:
@@ -153,10 +155,7 @@ class EventStream:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self._reader is not None:
-            await self._reader.aclose()
-            await self._reader.connection_pool.disconnect()
-            self._reader = None
+        await self._drop_reader()
         self.following = False
 
     async def publish(self, kind: str, payload: bytes = b"") -> str:
@@ -188,13 +187,17 @@ class EventStream:
                     self._last = event.id
             except Exception as error:  # whatever the wire or a handler of a gap does, go on following
                 self.stats.interruptions += 1
+                if not isinstance(error, (Unavailable, ConnectionError, OSError, TimeoutError)):
+                    self.following = False  # garbage, or a refusal: what was read before it may be garbage too
                 log.debug("the event stream was interrupted: %r", error)
+                await self._drop_reader()
                 await asyncio.sleep(self._retry_after)
 
     async def _read(self) -> list[Event]:
         """Waits for events; finds a gap by looking at both ends of the stream in the same round trip."""
-        assert self._reader is not None
         name = self._link.names.events
+        if self._reader is None:
+            self._reader = self._link.another(name)
         async with asyncio.timeout(self._block + self._deadline):
             pipe = self._reader.pipeline(transaction=False)
             block = max(1, int(self._block * 1000))
@@ -214,6 +217,13 @@ class EventStream:
             log.warning("a gap in the event stream after %s: rebuilding", self._last)
             return []
         return [_event(event_id, fields) for _, entries in streams or () for event_id, fields in entries]
+
+    async def _drop_reader(self) -> None:
+        """In a Cluster the stream may lie elsewhere by now. One whose closing is cancelled is closed again by `close`."""
+        if self._reader is not None:
+            with contextlib.suppress(Exception):
+                await close(self._reader)
+            self._reader = None
 
     async def _handle(self, event: Event) -> None:
         self.stats.received += 1

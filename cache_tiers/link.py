@@ -1,150 +1,31 @@
-"""One Redis as seen from here: the client for a URL, the names of its keys, a deadline and a breaker on every call.
+"""The Redis of this gateway: commands on their way to the server that each belongs to.
 
-Every call either answers within its deadline or raises `Unavailable`; what that means (a miss, a dropped write, a
-failed erasure) is for the caller. While the breaker is open no call waits at all: a probe runs beside the requests,
-never in one. Commands go out one by one or in a pipeline, never in a transaction, so that a Sentinel or Cluster client
-can stand where the single-server client stands; the scripts that name keys of several slots say what a Cluster needs.
+One server, the master that Sentinels name, or a Cluster (address.py, server.py, cluster.py): callers see the same.
+Every call either answers within its deadline or raises `Unavailable`. Commands go out one by one or in a pipeline,
+never in a transaction. In a Cluster a command goes where its key lies, a pipeline is one for each server, and what has
+keys in several slots is taken apart by the callers (steps.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
+import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.asyncio import Redis
+from redis.exceptions import AskError, ClusterDownError, ResponseError
 
-from cache_tiers.entry import CacheKey
+from cache_tiers.address import parse_address
+from cache_tiers.cluster import Cluster, Place
+from cache_tiers.names import Names
+from cache_tiers.server import Breaker, Command, LinkStats, Refused, Server, Unavailable, Word, connect, execute
 
-T = TypeVar("T")
+__all__ = ["Command", "LinkStats", "Names", "RedisLink", "Refused", "Unavailable", "Word"]
 
-Word = str | bytes | int
-Command = tuple[Word, ...]
-
-STALL = 0.02
-"""A timer that fires this late (seconds) says that this process stood still, and nothing about the server."""
-
-
-class Unavailable(Exception):
-    """The server did not answer in time, is not there, or is left alone because its breaker is open."""
-
-
-class Refused(Unavailable):
-    """The server answered with an error: out of memory, read-only, wrong type."""
-
-
-class Names:
-    """What the keys in Redis are called.
-
-    A value and its record share a hash tag, as do the control records of the whole fleet, so that each group lies in
-    one slot of a Cluster.
-    """
-
-    def __init__(self, prefix: str = "refrain") -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
-            raise ValueError(f"Redis key prefix {prefix!r}: allowed are 1 to 64 letters, digits and _ . : -")
-        self.prefix = prefix
-        self.values = f"{prefix}:v:"
-        self.records = f"{prefix}:r:"
-        self.tags = f"{prefix}:tag:"
-        self.epochs = f"{prefix}:{{control}}:epochs"
-        self.erasing = f"{prefix}:{{control}}:erasing"
-        self.events = f"{prefix}:{{control}}:events"
-        self.gateways = f"{prefix}:{{control}}:gateways"
-        self.tenants = f"{prefix}:{{control}}:tenants"
-
-    def value(self, key: CacheKey) -> str:
-        return f"{self.values}{{{key.digest.hex()}}}:{key.tenant}"
-
-    def record(self, key: CacheKey) -> str:
-        return f"{self.records}{{{key.digest.hex()}}}:{key.tenant}"
-
-    def of_tenant(self, tenant: str) -> str:
-        """A pattern for the values and records of a tenant; a few others may match it too."""
-        literal = re.sub(r"([][*?\\])", r"\\\1", tenant)
-        return f"{self.prefix}:[vr]:{{*}}:{literal}"
-
-    def tag(self, tag: str) -> str:
-        return f"{self.tags}{{{tag}}}"
-
-    def data_keys(self, tenant: str) -> str:
-        return f"{self.prefix}:keys:{{{tenant}}}"
-
-    def member(self, key: CacheKey) -> bytes:
-        """The key as a member of a tag, in few bytes, since no eviction makes room for members."""
-        return bytes((len(key.digest),)) + key.digest + key.tenant.encode()
-
-    def key_of_member(self, member: bytes) -> CacheKey:
-        """The key that `member` wrote; for anything else one that names nothing."""
-        end = 1 + (member[0] if member else 0)
-        return CacheKey(member[end:].decode("utf-8", "replace"), member[1:end])
-
-    def key_of(self, name: bytes) -> CacheKey | None:
-        """The key whose value or record has this name; None for a name that is not of this form."""
-        text = name.decode("utf-8", "replace")
-        for start in (self.values, self.records):
-            if text.startswith(start + "{"):
-                digest, found, tenant = text[len(start) + 1 :].partition("}:")
-                if found:
-                    try:
-                        return CacheKey(tenant, bytes.fromhex(digest))
-                    except ValueError:
-                        return None
-        return None
-
-
-class Breaker:
-    """Opens after so many failures in a row; then, after a while, one probe at a time may close it again."""
-
-    def __init__(self, failures: int, probe_after: float, clock: Callable[[], float]) -> None:
-        self._limit = failures
-        self._probe_after = probe_after
-        self._clock = clock
-        self._failures = 0
-        self._probe_at = 0.0
-        self.open = False
-        self.opened = 0
-        """How often it has opened."""
-
-    def succeeded(self) -> None:
-        self._failures = 0
-        self.open = False
-
-    def failed(self) -> None:
-        self._failures += 1
-        if self._failures >= self._limit and not self.open:
-            self.open = True
-            self.opened += 1
-            self._probe_at = self._clock() + self._probe_after
-
-    def take_probe(self) -> bool:
-        """True for the one caller that shall probe now."""
-        if not self.open or self._clock() < self._probe_at:
-            return False
-        self._probe_at = self._clock() + self._probe_after
-        return True
-
-
-@dataclass(slots=True)
-class LinkStats:
-    calls: int = 0
-    failures: int = 0
-    timeouts: int = 0
-    stalls: int = 0
-    """Deadlines missed because this process stood still; they do not count against the server."""
-    refused: int = 0
-    """The server answered with an error."""
-    skipped: int = 0
-    """Calls not made because the breaker was open."""
+REDIRECTS = 3
+"""Times that a command is sent on by one server to another before it is given up."""
 
 
 class RedisLink:
@@ -160,102 +41,200 @@ class RedisLink:
         probe_deadline: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`connections`: at most, to each server. Raises ValueError for a URL or prefix that means nothing."""
         self.names = Names(prefix)
         self.stats = LinkStats()
-        self.breaker = Breaker(failures, probe_after, clock)
         self.deadline = deadline
+        self.address = parse_address(url)
+        self._connections = connections
+        self._new_breaker = functools.partial(Breaker, failures, probe_after, clock)
         self._probe_deadline = probe_deadline
-        self._url = url
-        self.client = self._connect(connections)
-        self._probe: asyncio.Task[None] | None = None
+        self._only: Server | None = None
+        self._cluster: Cluster | None = None
+        if self.address.kind == "cluster":
+            self._cluster = Cluster(self.address.hosts, self._node, lambda place: self._client(1, place))
+        else:
+            self._only = self._server(self._client(connections))
 
-    def _connect(self, connections: int) -> Redis:
-        scheme = urlsplit(self._url).scheme
-        if scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(f"Redis URL scheme {scheme!r}: allowed are redis, rediss and unix")
-        # Deadlines are ours, so the client neither retries nor times out by itself: with a socket_timeout it would send
-        # through asyncio.wait_for, which in Python 3.11 swallows a cancellation that comes as the send completes.
-        pool = BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=connections,
-            timeout=None,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            socket_timeout=None,
-            socket_read_size=1 << 17,
-        )
-        return Redis(connection_pool=pool)
+    def _client(self, connections: int, place: Place | None = None) -> Redis:
+        where: dict[str, Any] = {} if place is None else {"host": place[0], "port": place[1]}
+        return connect(self.address, connections, **where)
 
-    def another(self, connections: int = 1) -> Redis:
-        """A client of its own for a reader that blocks. The caller closes it."""
-        return self._connect(connections)
+    def _server(self, client: Redis, **settings: Any) -> Server:
+        breaker = self._new_breaker()
+        return Server(client, breaker, self.stats, probe_deadline=self._probe_deadline, **settings)
 
-    async def call(self, *command: Word, deadline: float | None = None) -> Any:
-        """The answer to one command. Raises Unavailable, within the deadline."""
-        return await self._guarded(lambda: self._send(*command), deadline)
+    def _node(self, place: Place) -> Server:
+        assert self._cluster is not None
+        return self._server(self._client(self._connections, place), on_trouble=self._cluster.look_again)
 
-    async def pipeline(self, commands: Sequence[Command], *, deadline: float | None = None) -> list[Any]:
-        """Many commands in one round trip, not a transaction. An answer that is an error stands in its place."""
+    # What it is.
 
-        async def run() -> list[Any]:
-            pipe = self.client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command)
-            return await pipe.execute(raise_on_error=False)
+    @property
+    def slotted(self) -> bool:
+        """Whether keys with different hash tags may lie on different servers: no script may have both."""
+        return self._cluster is not None
 
-        return await self._guarded(run, deadline)
+    @property
+    def servers(self) -> list[Server]:
+        return [self._only] if self._only is not None else self._cluster.servers if self._cluster else []
 
-    async def _guarded(self, run: Callable[[], Awaitable[T]], deadline: float | None) -> T:
-        if self.breaker.open:
-            self.stats.skipped += 1
-            self._maybe_probe()
-            raise Unavailable("Redis is left alone after repeated failures")
-        return await self._attempt(run, self.deadline if deadline is None else deadline)
+    @property
+    def breaker(self) -> Breaker:
+        """Of the one server. In a Cluster each has its own: see `left_alone`."""
+        return self.servers[0].breaker if self.servers else self._new_breaker()
 
-    async def _send(self, *command: Word) -> Any:
-        return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+    @property
+    def left_alone(self) -> bool:
+        """Whether the breaker of any server is open."""
+        return any(server.breaker.open for server in self.servers)
 
-    async def _attempt(self, run: Callable[[], Awaitable[T]], deadline: float) -> T:
-        self.stats.calls += 1
-        loop = asyncio.get_running_loop()
-        due = loop.time() + deadline
+    @property
+    def opened(self) -> int:
+        """How often one has opened."""
+        return sum(server.breaker.opened for server in self.servers)
+
+    async def places(self, deadline: float) -> list[Place | None]:
+        """The servers that keys lie on, for commands that go over all; None for the only one. Raises Unavailable."""
+        if self._cluster is None:
+            return [None]
+        await self._known(asyncio.get_running_loop().time() + deadline)
+        return [*self._cluster.places]
+
+    def place_of(self, name: str) -> Place | None:
+        """Where a key lies, as far as is known."""
+        try:
+            return None if self._cluster is None else self._cluster.place_of(name)
+        except Unavailable:
+            return None
+
+    def another(self, name: str, connections: int = 1) -> Redis:
+        """A client of its own for a reader of this key that blocks. The caller closes it, and asks for another one when
+        it fails: in a Cluster the key may have moved. Raises Unavailable."""
+        if self._cluster is None:
+            return self._client(connections)
+        return self._client(connections, self._cluster.place_of(name))
+
+    # What it does.
+
+    async def call(self, *command: Word, deadline: float | None = None, at: Place | None = None) -> Any:
+        """The answer to one command, which has a key, or goes to the server `at`. Raises Unavailable in time."""
+        seconds = self.deadline if deadline is None else deadline
+        if self._only is not None:
+            return await self._only.attempt(lambda client: execute(client, *command), seconds)
+        due = asyncio.get_running_loop().time() + seconds
+        (answer,) = await self._scatter([command], due, at)
+        if isinstance(answer, Unavailable):
+            raise answer
+        if isinstance(answer, Exception):
+            self.stats.refused += 1
+            raise Refused(f"Redis refused: {answer}")
+        return answer
+
+    async def each(self, *command: Word, deadline: float | None = None) -> list[Any]:
+        """The answer of every server that keys lie on. Raises Unavailable when one fails."""
+        seconds = self.deadline if deadline is None else deadline
+        places = await self.places(seconds)
+        return await asyncio.gather(*(self.call(*command, deadline=seconds, at=place) for place in places))
+
+    async def pipeline(
+        self, commands: Sequence[Command], *, last: Sequence[Command] = (), deadline: float | None = None
+    ) -> list[Any]:
+        """Many commands in one round trip to each server, not a transaction; raises Unavailable when none answers.
+
+        An answer that is an error stands in its place, as does Unavailable for those of a server that fails. What is
+        `last` happens after all others have been answered, or failed; in a Cluster within a deadline of its own.
+        """
+        seconds = self.deadline if deadline is None else deadline
+        if self._only is not None:
+            everything = [*commands, *last]
+            return await self._only.attempt(lambda client: _send_all(client, everything, False), seconds)
+        clock = asyncio.get_running_loop().time
+        answers = await self._scatter(commands, clock() + seconds)
+        failed = [answer for answer in answers if isinstance(answer, Unavailable)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        return answers + await self._scatter(last, clock() + seconds)
+
+    async def _known(self, due: float) -> None:
+        assert self._cluster is not None
+        if self._cluster.ready:
+            return
         try:
             async with asyncio.timeout_at(due):
-                result = await run()
-        except (BusyLoadingError, ConnectionError, RedisTimeoutError) as error:
-            raise self._failed(f"Redis: {error}") from error
-        except ResponseError as error:
-            self.stats.refused += 1
-            self.breaker.succeeded()
-            raise Refused(f"Redis refused: {error}") from error
-        except TimeoutError as error:
-            self.stats.timeouts += 1
-            if loop.time() - due > STALL:
-                self.stats.stalls += 1
-                raise Unavailable("this process stood still for longer than the Redis deadline") from error
-            raise self._failed(f"Redis did not answer within {deadline * 1000:.0f} ms") from error
-        except Exception as error:  # garbage on the wire makes the parser raise nearly anything
-            raise self._failed(f"Redis answered garbage: {type(error).__name__}") from error
-        self.breaker.succeeded()
-        return result
+                await self._cluster.known()
+        except TimeoutError:
+            raise Unavailable("no server of the Cluster tells which slots it has") from None
 
-    def _failed(self, message: str) -> Unavailable:
-        self.stats.failures += 1
-        self.breaker.failed()
-        return Unavailable(message)
+    async def _scatter(self, commands: Sequence[Command], due: float, at: Place | None = None) -> list[Any]:
+        """Each command to the server that has its key, and on to the one that this names, if it names another."""
+        assert self._cluster is not None
+        answers: list[Any] = [Unavailable("sent from server to server too often")] * len(commands)
+        try:
+            await self._known(due)
+        except Unavailable as error:
+            return [error] * len(commands)
+        sendings: dict[tuple[Place, bool], list[int]] = {}
+        for i, command in enumerate(commands):
+            try:
+                sendings.setdefault((at or self._cluster.place_of(_key(command)), False), []).append(i)
+            except Unavailable as error:
+                answers[i] = error
+        for _ in range(REDIRECTS):
+            under_way = sendings
+            sending = [
+                self._send(place, [commands[i] for i in which], asking, due)
+                for (place, asking), which in under_way.items()
+            ]
+            told = await asyncio.gather(*sending) if len(sending) > 1 else [await sending[0]] if sending else []
+            sendings = {}
+            for ((place, _), which), theirs in zip(under_way.items(), told, strict=True):
+                for i, answer in zip(which, theirs, strict=True):
+                    if isinstance(answer, AskError):
+                        self.stats.redirected += 1
+                        sendings.setdefault(self._cluster.redirect(answer, place), []).append(i)
+                    else:
+                        answers[i] = answer
+            if not sendings:
+                break
+        if any(isinstance(answer, ClusterDownError) for answer in answers):
+            self._cluster.look_again()
+        return answers
 
-    def _maybe_probe(self) -> None:
-        if (self._probe is None or self._probe.done()) and self.breaker.take_probe():
-            self._probe = asyncio.create_task(self._ping(), name="redis-probe")
-
-    async def _ping(self) -> None:
-        """Has longer than a request has, since it may have to connect."""
-        with contextlib.suppress(Unavailable):
-            await self._attempt(lambda: self._send("PING"), self._probe_deadline)
+    async def _send(self, place: Place, commands: Sequence[Command], asking: bool, due: float) -> Sequence[Any]:
+        assert self._cluster is not None
+        left = due - asyncio.get_running_loop().time()
+        try:
+            if left <= 0:  # which is not this server's fault
+                raise Unavailable("no time was left after another server had answered")
+            return await self._cluster.server_at(place).attempt(
+                lambda client: _send_all(client, commands, asking), left
+            )
+        except Unavailable as error:
+            return [error] * len(commands)
 
     async def aclose(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
-        await self.client.aclose()
-        await self.client.connection_pool.disconnect()
+        if self._only is not None:
+            await self._only.aclose()
+        if self._cluster is not None:
+            await self._cluster.aclose()
+
+
+async def _send_all(client: Redis, commands: Sequence[Command], asking: bool) -> list[Any]:
+    if len(commands) == 1 and not asking:
+        try:
+            return [await execute(client, *commands[0])]
+        except ResponseError as error:
+            return [error]
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        if asking:  # one ASKING for each command
+            pipe.execute_command("ASKING")
+        pipe.execute_command(*command)
+    answers: list[Any] = await pipe.execute(raise_on_error=False)
+    return answers[1::2] if asking else answers
+
+
+def _key(command: Command) -> Word:
+    """The key by which a command finds its server; a script's first, whose others lie in the same slot."""
+    return command[3] if command[0] == "EVAL" else command[1]

@@ -24,24 +24,9 @@ from cache_tiers.events import INSERTED, REMOVED, TENANT, Event, EventStream, te
 from cache_tiers.link import Command, RedisLink, Unavailable
 from cache_tiers.redis_writer import RedisStats, RedisWriter
 from cache_tiers.sealed import Foreign, Keyring, Kind, Tampered
+from cache_tiers.steps import Steps, steps_on
 from cache_tiers.write_behind import Write, WriteBehind
 
-# Value, record and membership go together, or a writer in between would leave a value that its tag does not know. The
-# stamp, the value's own first bytes, says whether this is still the value that carried the tag. A Cluster needs: the
-# comparison and UNLINK per key, then the comparison and HDEL.
-_EVICT = """
-local count = 0
-for i = 1, #ARGV, 2 do
-  local member, stamp = ARGV[i], ARGV[i + 1]
-  if redis.call('HGET', KEYS[1], member) == stamp then
-    local now = redis.call('GETRANGE', KEYS[i + 1], 0, #stamp - 1)
-    if now == stamp then count = count + redis.call('UNLINK', KEYS[i + 1]) end
-    if now == stamp or now == '' then redis.call('UNLINK', KEYS[i + 2]) end
-    redis.call('HDEL', KEYS[1], member)
-  end
-end
-return count
-"""
 _DELETE_SAME = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end return 0"
 
 _PAGE = 256
@@ -76,11 +61,12 @@ class RedisTier:
     ) -> None:
         self.stats = RedisStats()
         self.used_bytes = 0
-        """Memory of the server when it was last asked."""
+        """Memory of the server when it was last asked; of a Cluster's servers together."""
         self.filter = RotatingBloom(filter_capacity, filter_error_rate, forgets=False)
         """Of the digests of keys in Redis."""
         self._link = link
         self._gets = BatchedGets(link)
+        self._steps: Steps = steps_on(link)
         self._keyring = keyring
         self._epochs: EpochBook = epochs if epochs is not None else LocalEpochs()
         self._events = events
@@ -114,6 +100,10 @@ class RedisTier:
         await self._queue.close()
 
     # Reading.
+
+    @property
+    def away(self) -> bool:
+        return self._link.left_alone
 
     def may_hold(self, key: CacheKey) -> bool:
         """False: certainly not there, as far as the events have told. A hint."""
@@ -172,6 +162,8 @@ class RedisTier:
             sealed = await self._link.pipeline([("GET", name) for name in page], deadline=self._write_deadline)
             for name, value in zip(page, sealed, strict=True):
                 key = names.key_of(name)
+                if isinstance(value, Unavailable):
+                    raise value
                 if key is not None and isinstance(value, bytes):
                     record = await self._open_record(key, name.decode(), value)
                     if record is not None:
@@ -248,8 +240,8 @@ class RedisTier:
         """As delete, but raises Unavailable when Redis fails: then it may be there still, or others not know."""
         await self._queue.withdraw(key)
         names = self._link.names
-        commands: list[Command] = [("UNLINK", names.value(key)), ("UNLINK", names.record(key)), *self._removed([key])]
-        outcomes = await self._link.pipeline(commands, deadline=self._write_deadline)
+        commands: list[Command] = [("UNLINK", names.value(key)), ("UNLINK", names.record(key))]
+        outcomes = await self._link.pipeline(commands, last=self._removed([key]), deadline=self._write_deadline)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise Unavailable(f"Redis refused to delete: {outcome}")
@@ -269,14 +261,8 @@ class RedisTier:
             return await self._erase_tenant(tag.removeprefix(TENANT))
         names, count = self._link.names, 0
         async for members in self.census.members(names.tag(tag)):
-            keys = [names.key_of_member(member) for member in members]
-            pairs = [name for key in keys for name in (names.value(key), names.record(key))]
-            stamps = [part for pair in members.items() for part in pair]
-            evict: Command = ("EVAL", _EVICT, 1 + len(pairs), names.tag(tag), *pairs, *stamps)
-            outcomes = await self._link.pipeline([evict, *self._removed(keys)], deadline=self._write_deadline)
-            if not isinstance(outcomes[0], int):
-                raise Unavailable(f"Redis refused to evict: {outcomes[0]}")
-            count += outcomes[0]
+            removed = self._removed([member.key for member in members])
+            count += await self._steps.evict(names.tag(tag), members, removed, self._write_deadline)
         return count
 
     async def _erase_tenant(self, tenant: str) -> int:
@@ -299,8 +285,8 @@ class RedisTier:
     async def measure(self) -> None:
         """Asks the server how much memory it uses, for `used_bytes`."""
         with contextlib.suppress(Unavailable, KeyError, ValueError):
-            answer = await self._link.call("INFO", "memory", deadline=self._write_deadline)
-            self.used_bytes = int(answer["used_memory"] if isinstance(answer, dict) else _info(answer)["used_memory"])
+            answers = await self._link.each("INFO", "memory", deadline=self._write_deadline)
+            self.used_bytes = sum(int(answer["used_memory"]) for answer in answers)
 
     async def touch(self, keys: Sequence[CacheKey]) -> int:
         """Heat flows down (contract 2): tells Redis that these were used above. Returns how many it still had."""
@@ -319,9 +305,3 @@ class RedisTier:
         if self._events is not None and event.source != self._events.gateway:
             for key, _ in unpack_names(event.payload):
                 self.filter.add(key.digest)
-
-
-def _info(text: bytes | str) -> dict[str, str]:
-    """The fields of an INFO answer."""
-    lines = (text.decode() if isinstance(text, bytes) else text).splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -1,7 +1,7 @@
 """How entries get into Redis: sealed, in one pipeline, each only if none of its tags was erased meanwhile.
 
 An erasure that lies between the caller's check and the write is caught in Redis itself: the write carries the epochs it
-was made under, and the script below compares them in the step in which it writes (consistency contract, point 5).
+was made under, and they are compared as it writes (steps.py; consistency contract, point 5).
 """
 
 from __future__ import annotations
@@ -12,35 +12,12 @@ from dataclasses import dataclass
 
 from cache_tiers.bloom import RotatingBloom
 from cache_tiers.codec import Malformed, pack_entry, pack_names, pack_record, unpack_entry
-from cache_tiers.entry import Entry, Epochs
+from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.events import INSERTED, EventStream
 from cache_tiers.link import Command, RedisLink, Unavailable
-from cache_tiers.sealed import STAMP, Foreign, Keyring, Tampered
+from cache_tiers.sealed import Foreign, Keyring, Tampered, stamp_of
+from cache_tiers.steps import SealedRecord, SealedValue, Steps, steps_on
 from cache_tiers.write_behind import Write
-
-# The epochs are compared, the value written and its tags noted in one step, so nothing erased comes back: an erasure
-# either sees the value under its tag, or the write sees the moved epoch. The keys lie in several slots. A Cluster
-# needs: HSET, SET, then HMGET of the epochs, and DEL if one moved; readers check the epochs in the value in any case.
-_WRITE = """
-for i = 5, #ARGV, 2 do
-  if (redis.call('HGET', KEYS[2], ARGV[i]) or '0') ~= ARGV[i + 1] then return -1 end
-end
-local had = redis.call('EXISTS', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
-for i = 3, #KEYS do redis.call('HSET', KEYS[i], ARGV[2], string.sub(ARGV[3], 1, ARGV[4])) end
-return had
-"""
-# A record is written beside the value it was made from (told by its stamp) and for as long as that stays, so a value
-# that was deleted or replaced meanwhile has none, and the record goes with its value's tags.
-_WRITE_RECORD = """
-for i = 3, #ARGV, 2 do
-  if (redis.call('HGET', KEYS[3], ARGV[i]) or '0') ~= ARGV[i + 1] then return -1 end
-end
-local left = redis.call('PTTL', KEYS[1])
-if left <= 0 or redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', left)
-return 1
-"""
 
 
 @dataclass(slots=True)
@@ -86,6 +63,7 @@ class RedisWriter:
     ) -> None:
         self.stats = stats
         self._link = link
+        self._steps: Steps = steps_on(link)
         self._keyring = keyring
         self._filter = keys
         self._events = events
@@ -112,57 +90,50 @@ class RedisWriter:
         return stored
 
     async def _write_values(self, batch: Sequence[Write]) -> list[bool]:
-        """In one pipeline, with one event for all."""
+        """In one go, with one event for all."""
         stored = [False] * len(batch)
-        commands: list[Command] = []
-        at: list[int] = []
-        for i, write in enumerate(batch):
-            ttl = self._ttl_ms(write.entry)
-            if ttl > 0:
-                commands.append(await self._command(write, ttl))
-                at.append(i)
-            else:  # expired while it waited: what it was to replace has to go all the same
-                commands.append(("UNLINK", self._link.names.value(write.key)))
-        if at and self._events is not None:
-            commands.append(self._events.command(INSERTED, pack_names((batch[i].key, False) for i in at)))
+        values = [await self._sealed(write) for write in batch]
+        at = [i for i, value in enumerate(values) if value.sealed]
         believed_absent = [not self._filter.peek(batch[i].key.digest) for i in at]
         for i in at:
             self._filter.add(batch[i].key.digest)  # before it is known: a call that timed out may have written
-        outcomes = await self._link.pipeline(commands, deadline=self._deadline)
+        told = self._told([(batch[i].key, False) for i in at])
+        outcomes = await self._steps.write(values, told, self._deadline)
         for i, absent in zip(at, believed_absent, strict=True):
             stored[i] = self._settle(outcomes[i], absent)
         return stored
 
-    async def _command(self, write: Write, ttl: int) -> Command:
-        names, key, epochs = self._link.names, write.key, write.epochs
-        value = await self._keyring.seal(key, b"v", pack_entry(write.entry, epochs))
-        keys = (names.value(key), names.epochs, *map(names.tag, write.entry.tags))
-        return ("EVAL", _WRITE, len(keys), *keys, ttl, names.member(key), value, STAMP, *_pairs(epochs))
+    async def _sealed(self, write: Write) -> SealedValue:
+        key, epochs, ttl = write.key, write.epochs, self._ttl_ms(write.entry)
+        sealed = await self._keyring.seal(key, b"v", pack_entry(write.entry, epochs)) if ttl > 0 else b""
+        return SealedValue(key, sealed, ttl, write.entry.tags, epochs)
 
     async def _write_records(self, batch: Sequence[Write]) -> list[bool]:
         """As the values, but each only while its entry is what Redis holds under its key."""
-        names = self._link.names
-        gets: list[Command] = [("GET", names.value(write.key)) for write in batch]
+        gets: list[Command] = [("GET", self._link.names.value(write.key)) for write in batch]
         held = await self._link.pipeline(gets, deadline=self._deadline)
-        commands: list[Command] = []
+        records: list[SealedRecord] = []
         at: list[int] = []
         for i, (write, value) in enumerate(zip(batch, held, strict=True)):
+            self.stats.write_failures += isinstance(value, Exception)
             epochs = await self._epochs_if_same(write, value)
             if epochs is not None and write.record is not None:
-                key = write.key
-                record = await self._keyring.seal(key, b"r", pack_record(write.record, epochs))
-                keys = (names.value(key), names.record(key), names.epochs)
-                commands.append(("EVAL", _WRITE_RECORD, len(keys), *keys, value[:STAMP], record, *_pairs(epochs)))
+                sealed = await self._keyring.seal(write.key, b"r", pack_record(write.record, epochs))
+                records.append(SealedRecord(write.key, sealed, stamp_of(value), epochs))
                 at.append(i)
         stored = [False] * len(batch)
-        if commands:
-            if self._events is not None:
-                commands.append(self._events.command(INSERTED, pack_names((batch[i].key, True) for i in at)))
-            outcomes = await self._link.pipeline(commands, deadline=self._deadline)
-            for i, outcome in zip(at, outcomes, strict=False):
+        if records:
+            told = self._told([(batch[i].key, True) for i in at])
+            outcomes = await self._steps.write_records(records, told, self._deadline)
+            for i, outcome in zip(at, outcomes, strict=True):
                 stored[i] = outcome == 1
                 self.stats.write_failures += isinstance(outcome, Exception)
         return stored
+
+    def _told(self, keys: Sequence[tuple[CacheKey, bool]]) -> list[Command]:
+        if self._events is None or not keys:
+            return []
+        return [self._events.command(INSERTED, pack_names(keys))]
 
     async def _epochs_if_same(self, write: Write, value: object) -> Epochs | None:
         """Of the value, when it holds the entry that is being written."""
@@ -195,7 +166,3 @@ class RedisWriter:
         if entry.expires > 0:
             ttl = min(ttl, entry.expires - self._now())
         return int(ttl * 1000)
-
-
-def _pairs(epochs: Epochs) -> list[str | int]:
-    return [part for pair in epochs.of for part in pair]

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import redis
@@ -30,6 +30,7 @@ from cache_tiers.link import RedisLink
 from cache_tiers.redis import RedisTier
 from cache_tiers.sealed import Keyring
 from cache_tiers.tier import Tier
+from tests.cache_tiers.fleets import ClusterServers
 from tests.cache_tiers.tiers import tier_factories
 
 MASTER = bytes(range(32))
@@ -85,6 +86,7 @@ class Server:
 
 
 _shared: list[Server] = []
+_shared_cluster: list[ClusterServers] = []
 
 
 def shared_server() -> Server:
@@ -94,11 +96,21 @@ def shared_server() -> Server:
     return _shared[0]
 
 
+def shared_cluster() -> ClusterServers:
+    """Three primaries, empty. Not to be stopped or paused."""
+    if not _shared_cluster:
+        _shared_cluster.append(ClusterServers())
+    _shared_cluster[0].flush()
+    return _shared_cluster[0]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _stop_shared_server() -> Iterator[None]:
+def _stop_shared_servers() -> Iterator[None]:
     yield
     while _shared:
         _shared.pop().close()
+    while _shared_cluster:
+        _shared_cluster.pop().close()
 
 
 @pytest.fixture
@@ -148,7 +160,12 @@ class Gateway:
         await self.link.aclose()
 
 
-def gateway_on(server: Server, name: str = "a", **settings: Any) -> Gateway:
+class HasUrl(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+def gateway_on(server: HasUrl, name: str = "a", **settings: Any) -> Gateway:
     link_settings = {k: settings.pop(k) for k in ("deadline", "failures", "probe_after", "clock") if k in settings}
     stream_settings = {k: settings.pop(k) for k in ("max_length", "retry_after") if k in settings}
     fleet_settings = {k: settings.pop(k) for k in ("lease", "mourning", "alone") if k in settings}
@@ -171,7 +188,7 @@ async def make_gateway(server: Server) -> AsyncIterator[MakeGateway]:
     """Starts gateways, on the session's server unless told otherwise, and closes them after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(name: str = "a", on: Server = server, start: bool = True, **settings: Any) -> Gateway:
+        async def make(name: str = "a", on: HasUrl = server, start: bool = True, **settings: Any) -> Gateway:
             gateway = gateway_on(on, name, **settings)
             stack.push_async_callback(gateway.close)
             if start:
@@ -182,15 +199,19 @@ async def make_gateway(server: Server) -> AsyncIterator[MakeGateway]:
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Waits for a condition by looking, bounded."""
+    """Waits for a condition by looking, bounded. A server that cannot be asked does not meet it: in a failover it closes
+    the connections of its clients."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while True:
+            with contextlib.suppress(redis.ConnectionError):
+                if condition():
+                    return
             await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
-async def redis_tier() -> AsyncIterator[Tier]:
-    gateway = gateway_on(shared_server())
+async def tier_on(server: HasUrl) -> AsyncIterator[Tier]:
+    gateway = gateway_on(server)
     await gateway.start()
     try:
         yield gateway.tier
@@ -198,5 +219,13 @@ async def redis_tier() -> AsyncIterator[Tier]:
         await gateway.close()
 
 
-redis_factory: Callable[[], AbstractAsyncContextManager[Tier]] = redis_tier
-tier_factories["redis"] = redis_factory
+def redis_tier() -> AbstractAsyncContextManager[Tier]:
+    return tier_on(shared_server())
+
+
+def redis_cluster_tier() -> AbstractAsyncContextManager[Tier]:
+    return tier_on(shared_cluster())
+
+
+tier_factories["redis"] = redis_tier
+tier_factories["redis-cluster"] = redis_cluster_tier

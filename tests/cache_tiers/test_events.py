@@ -83,7 +83,6 @@ async def test_contract_3_a_trimmed_stream_is_a_gap_and_what_depends_on_it_is_re
     await a.tier.put(key(1), ENTRY)
     server.client.xtrim(b.link.names.events, maxlen=0, approximate=False)
     await a.events.publish(QUARANTINED)
-    b.events._reader = b.link.another()
     b.events.following = True
     b.events._task = asyncio.create_task(b.events._follow())
     await until(lambda: b.events.stats.gaps == 1 and b.events.following)
@@ -409,7 +408,7 @@ async def test_contract_5_a_gateway_cut_off_gives_up_what_it_keeps_before_erasur
     await until(lambda: gateway.events.following and not gateway.gateways._lost)
     assert id_order(gateway.events.joined_at) > id_order(joined), "it rejoins, as after a gap"
     assert len(lost) == 1
-    assert gateway.gateways.in_touch
+    await until(lambda: gateway.gateways.in_touch)  # the lease is so short that a busy machine may let it run out
 
 
 async def test_who_is_alone_on_its_redis_buries_the_dead_and_is_never_lost(
@@ -419,7 +418,11 @@ async def test_who_is_alone_on_its_redis_buries_the_dead_and_is_never_lost(
     assert first.gateways._beats is not None
     first.gateways._beats.cancel()
     gateway = await make_gateway("a", on=own_server, alone=True, lease=0.06, mourning=0.0, deadline=0.05)
-    assert await gateway.gateways.live() == {"a"}
+    async with asyncio.timeout(
+        5
+    ):  # while the dead one's lease lasts; a busy machine may let our own, shorter one run out
+        while await gateway.gateways.live() != {"a"}:
+            await asyncio.sleep(0.002)
     lost: list[int] = []
     gateway.gateways.on_lost(lambda: lost.append(1))
     own_server.kill()
@@ -438,3 +441,13 @@ async def test_control_records_have_no_expiry(server: Server, make_gateway: Make
     assert len(control) >= 6
     assert {server.client.ttl(name) for name in control} == {-1}
     assert {ERASE, INSERTED} <= {fields[b"k"].decode() for _, fields in server.client.xrange(names.events, "-", "+")}
+
+
+async def test_an_unreadable_place_in_the_stream_is_left_by_joining_anew(make_gateway: MakeGateway) -> None:
+    """As after garbage on the wire, which may have been the id of an event."""
+    events = (await make_gateway()).events
+    joined_at = events.joined_at
+    events._last = "17\x029-0"
+    await until(lambda: events.joined_at != joined_at and events.following)
+    assert events.stats.gaps == 0
+    assert events.stats.interruptions

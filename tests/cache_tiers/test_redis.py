@@ -83,12 +83,20 @@ def test_records_and_names_come_back() -> None:
     assert unpack_names(pack_names(keys)) == keys
 
 
-@given(st.text(max_size=20), st.binary(min_size=1, max_size=40))
-def test_names_in_redis_give_the_key_back(tenant: str, digest: bytes) -> None:
+@given(st.text(max_size=20), st.binary(min_size=1, max_size=40), st.binary(min_size=12, max_size=12))
+def test_names_in_redis_give_the_key_back(tenant: str, digest: bytes, stamp: bytes) -> None:
     names, named = Names("p:1"), CacheKey(tenant, digest)
     assert names.key_of(names.value(named).encode()) == named
     assert names.key_of(names.record(named).encode()) == named
-    assert names.key_of_member(names.member(named)) == named
+    field = names.membership(named, stamp)
+    assert names.of_membership(field, b"") == (field, named, stamp)
+    header = b"before the nonce" + stamp
+    assert names.of_membership(field[:-12], header) == (field[:-12], named, stamp), "as the first version wrote it"
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_garbage_in_a_tag_names_nothing_and_never_crashes(field: bytes, content: bytes) -> None:
+    assert Names().of_membership(field, content).field == field
 
 
 def test_names_that_are_not_ours_are_no_keys() -> None:
@@ -96,11 +104,6 @@ def test_names_that_are_not_ours_are_no_keys() -> None:
         assert Names().key_of(name) is None
     with pytest.raises(ValueError, match="prefix"):
         Names("a*b")
-
-
-def test_only_known_urls_are_taken() -> None:
-    with pytest.raises(ValueError, match="redis, rediss and unix"):
-        RedisLink("http://localhost")
 
 
 # Contract 1: two kinds of data.
@@ -129,7 +132,7 @@ async def test_contract_1_a_full_server_evicts_values_and_keeps_control_records(
     gateway = await make_gateway(on=own_server)
     tier, names = gateway.tier, gateway.link.names
     await gateway.gateways.invalidate("erased before")
-    big = replace(ENTRY, frames=(bytes(100_000),))
+    big = replace(ENTRY, frames=(os.urandom(100_000),))  # which no packing makes smaller
     for n in range(300):
         assert tier.put_behind(key(n), big)
         if n % 50 == 49:
@@ -533,6 +536,35 @@ async def test_peers_hear_of_inserts_with_records_and_of_removals(make_gateway: 
     assert heard[:2] == [(INSERTED, key(1), False), (INSERTED, key(2), False)]
     assert heard[2:4] == [(INSERTED, key(1), True), (REMOVED, key(2), False)]
     assert (REMOVED, key(1), False) in heard[4:]
+
+
+async def test_contract_6_what_the_first_version_noted_under_a_tag_is_evicted_and_pruned(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    tier, names = (await make_gateway()).tier, Names()
+    for n in range(2):
+        await tier.put(key(n), replace(ENTRY, tags=("s1",)))
+    header = {names.membership(key(n), b""): server.client.get(names.value(key(n)))[:23] for n in range(2)}
+    server.client.delete(names.tag("s1"))
+    server.client.hset(names.tag("s1"), mapping=header)
+    await tier.census.take()
+    assert server.client.hlen(names.tag("s1")) == 2
+    server.client.delete(names.value(key(0)))
+    await tier.census.take()
+    assert server.client.hlen(names.tag("s1")) == 1
+    assert await tier.erase("s1") == 1
+    assert not server.client.exists(names.tag("s1"), names.value(key(1)))
+
+
+async def test_a_tag_forgets_the_value_that_another_replaced(server: Server, make_gateway: MakeGateway) -> None:
+    tier = (await make_gateway()).tier
+    for _ in range(3):
+        assert await tier.put(key(1), ENTRY)
+    assert server.client.hlen(Names().tag("s1")) == 1
+    server.client.delete(Names().value(key(1)))
+    server.client.rpush(Names().value(key(1)), "no value")
+    assert await tier.put(key(1), ENTRY), "even over what is none"
+    assert await tier.get(key(1)) == ENTRY
 
 
 async def test_evicting_takes_the_record_along(server: Server, make_gateway: MakeGateway) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cache_tiers.entry import CacheKey
+from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.link import RedisLink, Unavailable
-from cache_tiers.master_key import MasterKeyError, load_or_create_master_key
-from cache_tiers.sealed import STAMP, Foreign, Keyring, Tampered
-from tests.cache_tiers.conftest import MASTER, Clock, Server
+from cache_tiers.master_key import MasterKeyError, load_master_key, load_or_create_master_key
+from cache_tiers.sealed import PACKED, PLAIN, Foreign, Keyring, Tampered, stamp_of
+from tests.cache_tiers.conftest import MASTER, Clock, Gateway, MakeGateway, Server
 
 KEY = CacheKey("tenant", bytes(32))
+ENTRY = Entry((b"frame",), cost_ms=1.0, created=1.0)
 OTHER_MASTER = bytes(range(1, 33))
 
 
@@ -39,9 +41,30 @@ async def test_what_is_sealed_opens(keyring: Keyring, size: int) -> None:
     assert size < 32 or plain not in sealed
 
 
+@pytest.mark.parametrize("size", [600, 60_000, 300_000, 4 << 20])
+async def test_what_packs_well_is_sealed_in_fewer_bytes_and_read_by_all(link: RedisLink, size: int) -> None:
+    """Contract 6: values of the first version, which packed nothing, open too."""
+    plain = (b"a word that comes again, " * size)[:size]
+    packing, plainly = (Keyring(link, [MASTER], deadline=5.0, pack_up_to=limit) for limit in (1 << 24, 0))
+    packed, as_it_is = [await ring.seal(KEY, b"v", plain) for ring in (packing, plainly)]
+    assert (packed[2], as_it_is[2]) == (PACKED, PLAIN)
+    assert len(packed) < size / 2 < size < len(as_it_is)
+    for ring in (packing, plainly):
+        assert [await ring.open(KEY, b"v", sealed) for sealed in (packed, as_it_is)] == [plain] * 2
+    with pytest.raises(Tampered):  # a schema is what its value was sealed with
+        await packing.open(KEY, b"v", as_it_is[:2] + bytes([PACKED]) + as_it_is[3:])
+
+
+async def test_a_value_that_would_unpack_to_more_than_allowed_is_foreign(link: RedisLink) -> None:
+    sealed = await Keyring(link, [MASTER], deadline=5.0, pack_up_to=1 << 24).seal(KEY, b"v", bytes(1 << 20))
+    assert len(sealed) < 200
+    with pytest.raises(Foreign, match="1048576 bytes"):
+        await Keyring(link, [MASTER], deadline=5.0, max_plain_bytes=1 << 19).open(KEY, b"v", sealed)
+
+
 async def test_two_seals_of_one_value_differ_from_their_first_bytes(keyring: Keyring) -> None:
     first, second = [await keyring.seal(KEY, b"v", b"same") for _ in range(2)]
-    assert first[:STAMP] != second[:STAMP]
+    assert stamp_of(first) != stamp_of(second)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +120,44 @@ async def test_contract_6_rotating_the_master_key_re_wraps_and_flushes_nothing(
     for tenant, value in sealed.items():
         assert await successor.open(CacheKey(tenant, bytes(32)), b"v", value) == b"plain"
     assert await keyring.open(CacheKey("a", bytes(32)), b"v", sealed["a"]) == b"plain"
+
+
+async def test_contract_6_a_master_key_is_changed_under_two_gateways_and_nothing_is_lost(
+    make_gateway: MakeGateway,
+) -> None:
+    """As docs/operations.md says: both accept both, the new one takes over, data keys are wrapped anew, the old one
+    goes. All the while what either stores the other reads."""
+    a = await make_gateway("a", masters=[MASTER, OTHER_MASTER])
+    b = await make_gateway("b", masters=[MASTER])
+    entries = {n: replace(ENTRY, frames=(bytes([n]),)) for n in range(4)}
+
+    async def store_and_read_all(n: int, *gateways: Gateway) -> None:
+        assert await gateways[n % len(gateways)].tier.put(CacheKey(f"tenant {n}", bytes(32)), entries[n])
+        for gateway in gateways:
+            for told in range(n + 1):
+                assert await gateway.tier.get(CacheKey(f"tenant {told}", bytes(32))) == entries[told]
+
+    await store_and_read_all(0, a, b)
+    b = await make_gateway("b, started again", masters=[MASTER, OTHER_MASTER])
+    a = await make_gateway("a, started again", masters=[OTHER_MASTER, MASTER])
+    await store_and_read_all(1, b, a)
+    b = await make_gateway("b, started once more", masters=[OTHER_MASTER, MASTER])
+    assert {key.present for key in await b.keyring.survey()} == {False, True}
+    assert await b.keyring.rewrap() == 1
+    assert all(key.present and key.opens for key in await b.keyring.survey())
+    await store_and_read_all(2, a, b)
+    a, b = [await make_gateway(f"{name}, with the new one alone", masters=[OTHER_MASTER]) for name in "ab"]
+    await store_and_read_all(3, a, b)
+
+
+async def test_a_survey_tells_which_keys_do_not_open_and_how_often_each_sealed(
+    link: RedisLink, keyring: Keyring
+) -> None:
+    await keyring.seal(KEY, b"v", b"plain")
+    (mine,) = await keyring.survey()
+    assert (mine.tenant, mine.generation, mine.present, mine.opens, mine.seals) == ("tenant", 1, True, True, 2**16)
+    (theirs,) = await Keyring(link, [OTHER_MASTER], deadline=5.0).survey()
+    assert (theirs.present, theirs.opens, theirs.master) == (False, False, mine.master)
 
 
 async def test_contract_6_a_gateway_without_the_master_key_leaves_values_alone_and_uses_a_key_of_its_own(
@@ -173,12 +234,13 @@ async def test_without_redis_there_is_no_key(tmp_path: Path) -> None:
 async def test_no_key_shows_in_redis_or_in_a_repr(server: Server, keyring: Keyring) -> None:
     await keyring.seal(KEY, b"v", b"plain")
     stored = b"".join(server.client.hgetall("refrain:keys:{tenant}").values())
-    data_key = keyring._unwrap("tenant", server.client.hget("refrain:keys:{tenant}", "1"))
+    data_key = keyring._masters.unwrap("tenant", server.client.hget("refrain:keys:{tenant}", "1"))
     assert data_key is not None
     assert data_key not in stored
     assert MASTER not in stored
-    assert MASTER.hex() not in repr(vars(keyring))
-    assert data_key.hex() not in repr(vars(keyring))
+    for held in (keyring, keyring._masters):
+        assert MASTER.hex() not in repr(vars(held))
+        assert data_key.hex() not in repr(vars(held))
 
 
 def test_the_master_key_file_is_made_once_and_private(tmp_path: Path) -> None:
@@ -200,3 +262,9 @@ def test_a_bad_master_key_file_is_refused(tmp_path: Path, text: str, mode: int, 
     path.chmod(mode)
     with pytest.raises(MasterKeyError, match=says):
         load_or_create_master_key(path)
+
+
+def test_a_master_key_that_only_opens_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(MasterKeyError, match="no such file"):
+        load_master_key(tmp_path / "old.key")
+    assert list(tmp_path.iterdir()) == []

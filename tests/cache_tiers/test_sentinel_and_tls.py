@@ -1,0 +1,90 @@
+"""L2 behind Sentinels, where a failover is followed, and over TLS, where nobody else is listened to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cache_tiers.entry import CacheKey, Entry
+from cache_tiers.link import RedisLink, Unavailable
+from tests.cache_tiers.conftest import MakeGateway, until
+from tests.cache_tiers.fleets import NoTls, SentinelServers, TlsServer
+
+ENTRY = Entry((b"frame",), cost_ms=1.0, created=time.time(), tags=("subject",))
+
+
+def key(n: int) -> CacheKey:
+    return CacheKey("t", n.to_bytes(32, "big"))
+
+
+@pytest.fixture
+def watched() -> Iterator[SentinelServers]:
+    servers = SentinelServers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="module")
+def secure() -> Iterator[TlsServer]:
+    try:
+        server = TlsServer()
+    except NoTls:
+        pytest.skip("no redis-server on this machine was built with TLS")
+    yield server
+    server.close()
+
+
+async def test_the_sentinels_master_is_used_and_its_successor_after_it(
+    watched: SentinelServers, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway(on=watched, deadline=1.0, probe_after=0.05)
+    assert await gateway.tier.put(key(1), ENTRY)
+    assert await gateway.tier.get(key(1)) == ENTRY
+    assert watched.master.client.dbsize() > 0
+    assert watched.master.client.execute_command("WAIT", 1, 5000) == 1
+    watched.master.kill()
+    await until(lambda: watched.replica.client.info("replication")["role"] == "master", 30)
+    async with asyncio.timeout(30):  # from then on
+        while await gateway.tier.get(key(1)) is None:
+            await asyncio.sleep(0.01)
+        await until(lambda: gateway.events.following)
+    assert await gateway.tier.put(key(2), ENTRY)
+    assert (await gateway.gateways.erase("subject")).complete
+    assert await gateway.tier.get(key(1)) is None
+
+
+async def test_a_service_no_sentinel_knows_is_unavailable(watched: SentinelServers) -> None:
+    link = RedisLink(watched.url.replace("/main", "/other"), deadline=5.0)
+    try:
+        with pytest.raises(Unavailable, match="No master found for 'other'"):
+            await link.call("GET", "k")
+    finally:
+        await link.aclose()
+
+
+async def test_over_tls_with_certificates_of_both(secure: TlsServer, make_gateway: MakeGateway) -> None:
+    a, b = await make_gateway("a", on=secure), await make_gateway("b", on=secure)
+    assert await a.tier.put(key(1), ENTRY)
+    assert await b.tier.get(key(1)) == ENTRY
+    assert (await b.gateways.erase("subject")).complete
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: url.replace("rediss://", "redis://").partition("?")[0],
+        lambda url: url.partition("?")[0],
+        lambda url: url.replace("127.0.0.1", "localhost"),
+    ],
+    ids=["no TLS", "unknown CA", "another name"],
+)
+async def test_without_trust_there_is_no_talk(secure: TlsServer, change: object) -> None:
+    link = RedisLink(change(secure.url), deadline=5.0)  # type: ignore[operator]
+    try:
+        with pytest.raises(Unavailable):
+            await link.call("GET", "k")
+    finally:
+        await link.aclose()
