@@ -1,257 +1,84 @@
-"""The HTTP port: /metrics for Prometheus, /healthz and /readyz for orchestrators. Nothing else, and no framework.
-
-`MetricsPage` gives the observer's plain numbers names and labels when Prometheus asks. Labels are closed sets: task,
-status, tier, reason, code, verdict, and the versions that serve; never a tenant or a voice, which would grow without
-bound and say who speaks. Every series a gateway can come to have is there at zero from the start, so that rates have a
-beginning.
-"""
+"""The HTTP port: /metrics for Prometheus, /healthz and /readyz for orchestrators, and the status page (`site`) beside
+them. No framework: one request a connection, every length and time bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
-
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
-
-from gateway.observe import BOUNDS, Cell, EngineCell, EngineReading, Observer, TierReading
-from gateway.stats import (
-    BYPASS,
-    COALESCED,
-    HIT_EXACT,
-    HIT_FUZZY,
-    MISS,
-    STATUSES,
-    TASKS,
-    TIERS,
-    AuditCount,
-    LanguageAudits,
-)
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Protocol
 
 log = logging.getLogger("refrain.http")
-T = TypeVar("T")
-Labels = TypeVar("Labels", bound=tuple[str, ...])
-
-_EXPORTED: Final = tuple(i for i, bound in enumerate(BOUNDS) if bound >= 1e-4 and f"{bound:.1e}"[:3] in "1.0 2.5 5.0")
-"""Every seventh bucket is enough for Prometheus: 100 µs, 250 µs, 500 µs, 1 ms and so on to 100 s."""
-_SOURCES: Final = (
-    *((status, tier) for status in (HIT_EXACT, HIT_FUZZY) for tier in TIERS), (MISS, ""), (COALESCED, ""), (BYPASS, "")
-)  # fmt: skip
-_LABELS: Final = ("task", "status", "tier")
-_ENGINE: Final = ("task", "models", "engine")
-_RELOADS: Final = ("done", "refused")
-_CODES: Final = (
-    "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED",
-    "UNAUTHENTICATED", "UNAVAILABLE",
-)  # fmt: skip
-_REJECTIONS: Final = ("empty", "erased", "refused")
 
 _HEAD_BYTES: Final = 16_384
-_HEAD_S: Final = 10.0
+_BODY_BYTES: Final = 4_096
+_REQUEST_S: Final = 10.0
+_ANSWER_S: Final = 10.0
+"""To make an answer; and to take it, beside what its length takes on a line of `_SLOWEST` bytes a second."""
+_SLOWEST: Final = 50_000
 _CONNECTIONS: Final = 64
 _TEXT: Final = "text/plain; charset=utf-8"
-_REASONS: Final = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error", 503: "Service Unavailable",
-}  # fmt: skip
 
 
-class MetricsPage(Collector):
-    """Everything the observer knows, as a Prometheus page. Tenants are summed."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came, all read."""
 
-    def __init__(self, observer: Observer, *, version: str = "") -> None:
-        self._observer, self._version = observer, version
-        self._errors = 0
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+    method: str
+    path: str
+    """Without the query."""
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    peer: str = ""
+    """The address it came from, without the port."""
+    body: bytes = b""
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The page and its content type, in the form the Accept header asks for."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
 
-    def collect(self) -> Iterator[Metric]:
-        cells: dict[tuple[str, int, str], list[Cell]] = {(task, *source): [] for task in TASKS for source in _SOURCES}
-        for (_, task, status, tier), cell in self._observer.cells.items():
-            cells.setdefault((task, status, tier), []).append(cell)
-        groups = {(task, STATUSES[status].lower(), tier): group for (task, status, tier), group in cells.items()}
-        yield from self._sums(groups)
-        yield from self._failures()
-        yield from self._histograms(groups)
-        yield from self._engines()
-        yield from self._tiers()
-        yield from self._audits()
-        yield from self._languages()
-        yield from self._own()
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes
+    content_type: str = _TEXT
+    headers: Mapping[str, str] = field(default_factory=dict)
 
-    def _sums(self, groups: Mapping[tuple[str, str, str], Sequence[Cell]]) -> Iterator[Metric]:
-        sums: tuple[tuple[str, str, Callable[[Cell], float]], ...] = (
-            ("requests", "Answered requests, by where the answer came from.", lambda cell: sum(cell.latency)),
-            ("request_bytes", "Bytes of answered requests.", lambda cell: cell.bytes_in),
-            ("response_bytes", "Bytes of answers.", lambda cell: cell.bytes_out),
-            ("compute_seconds", "Engine time spent.", lambda cell: cell.compute_ms / 1e3),
-            ("saved_compute_seconds", "Engine time not spent.", lambda cell: cell.saved_ms / 1e3),
-        )
-        for name, what, value in sums:
-            yield _counter(name, what, _LABELS, {labels: sum(map(value, group)) for labels, group in groups.items()})
 
-    def _failures(self) -> Iterator[Metric]:
-        counts = {(task, code): 0 for task in TASKS for code in _CODES}
-        for (_, task, code), count in self._observer.failed_requests.items():
-            counts[task, code] = counts.get((task, code), 0) + count
-        yield _counter("failed_requests", "Requests that ended with an error.", ("task", "code"), counts)
+class Site(Protocol):
+    """More pages. One that fails is a 500 and a line in the log."""
 
-    def _histograms(self, groups: Mapping[tuple[str, str, str], Sequence[Cell]]) -> Iterator[Metric]:
-        # Each with the labels that matter to it alone: buckets are most of the page, and the page is made on the loop.
-        for name, what, attribute, kept in (
-            ("request_duration", "From a request's arrival to the end of its answer.", "latency", (0, 1, 2)),
-            ("first_response", "From a request's arrival to the first message of its answer.", "first", (0, 1)),
-            ("lookup_duration", "Time in tiers and recall.", "lookup", (0, 2)),
-        ):
-            family = HistogramMetricFamily(f"refrain_{name}_seconds", what, labels=[_LABELS[place] for place in kept])
-            merged: dict[tuple[str, ...], list[Cell]] = {}
-            for labels, group in groups.items():
-                merged.setdefault(tuple(labels[place] for place in kept), []).extend(group)
-            for wanted, cells in merged.items():
-                counts = [sum(column) for column in zip(*(getattr(cell, attribute) for cell in cells), strict=True)]
-                total = sum(getattr(cell, f"{attribute}_sum") for cell in cells)
-                family.add_metric(wanted, _cumulative(counts), sum_value=total)
-            yield family
+    @property
+    def posts(self) -> Collection[str]:
+        """Paths that take POST. No other request's body is read."""
+        ...
 
-    def _engines(self) -> Iterator[Metric]:
-        """By version, so that one on trial can be held against the active one. What serves no more is told no more:
-        versions come and go for ever."""
-        nothing: Sequence[EngineReading] = ()
-        readings = self._read(self._observer.engines, nothing)
-        labels = {one.identity: (one.task, one.models, one.identity[:12]) for one in readings}
-        cells = {labels[key]: self._observer.engine_cells.get(key, EngineCell()) for key in labels}
-        answers = {key: cell.answers for key, cell in cells.items()}
-        yield _counter("engine_answers", "Answers of an engine, those from memory among them.", _ENGINE, answers)
-        failures = {key: cell.failures for key, cell in cells.items()}
-        yield _counter("engine_failures", "Runs of an engine that failed.", _ENGINE, failures)
-        what = "Engine time of a computed answer."
-        took = HistogramMetricFamily("refrain_engine_compute_seconds", what, labels=_ENGINE)
-        for key, cell in cells.items():
-            took.add_metric(key, _cumulative(cell.compute), sum_value=cell.compute_s)
-        yield took
-        told = {(one.task, one.name, one.identity[:12], one.provider): 1.0 for one in readings}
-        what = "1 for each engine that serves, with the ONNX Runtime execution provider that really runs."
-        yield _gauge("engine_info", what, ("task", "model", "engine", "provider"), told)
-        shares = {labels[one.identity]: one.share for one in readings}
-        yield _gauge("engine_share", "Of the requests that name no version, the share an engine gets.", _ENGINE, shares)
+    async def answer(self, request: Request) -> Response | None:
+        """None for a path that is none of its own."""
+        ...
 
-    def _tiers(self) -> Iterator[Metric]:
-        readings = {name: TierReading() for name in TIERS}
-        readings |= {name: self._read(read, TierReading()) for name, read in self._observer.tiers.items()}
-        for name, what, attribute in (
-            ("entries", "Entries held.", "entries"),
-            ("bytes", "Bytes held.", "bytes"),
-            ("capacity_bytes", "Bytes the tier may hold; 0 for no bound.", "capacity_bytes"),
-            ("breaker_open", "1 while the tier is left alone after failures.", "breaker_open"),
-        ):
-            values = {(tier,): float(getattr(reading, attribute)) for tier, reading in readings.items()}
-            yield _gauge(f"tier_{name}", what, ("tier",), values)
-        errors = {(tier,): reading.errors for tier, reading in readings.items()}
-        yield _counter("tier_errors", "Calls of a tier that failed.", ("tier",), errors)
-        evictions = {(tier, why): 0 for tier in readings for why in ("capacity", "expired")}
-        evictions |= {(tier, why): n for tier, reading in readings.items() for why, n in reading.evictions.items()}
-        yield _counter("tier_evictions", "Entries dropped.", ("tier", "reason"), evictions)
 
-    def _audits(self) -> Iterator[Metric]:
-        audits = self._read(self._observer.audits, AuditCount())
-        verdicts = {
-            ("right",): audits.audited - audits.wrong - audits.undecided,
-            ("wrong",): audits.wrong,
-            ("undecided",): audits.undecided,
-        }
-        yield _counter("fuzzy_audits", "Fuzzy answers judged.", ("verdict",), verdicts)
-        bound = "Upper 95 % bound of the share of wrong answers among fuzzy hits."
-        yield _gauge("fuzzy_wrong_upper_bound", bound, (), {(): audits.wrong_upper_bound})
-        doubted = "The same bound, were every undecided audit a wrong one."
-        yield _gauge("fuzzy_wrong_upper_bound_doubted", doubted, (), {(): audits.doubted_upper_bound})
-        least = "Least similarity of fuzzy answers that are served; above 1 while none is."
-        yield _gauge("fuzzy_serving_from_similarity", least, (), {(): audits.from_similarity})
-        alarms = "Times that audits showed wrong answers to have become frequent."
-        yield _counter("fuzzy_alarms", alarms, (), {(): audits.alarms})
-        unserved = {("withheld",): audits.withheld, ("shadow",): audits.would_serve}
-        yield _counter("fuzzy_unserved", "Fuzzy answers found and not served, by why.", ("reason",), unserved)
-        limit = "Largest share of fuzzy answers that may be wrong."
-        yield _gauge("fuzzy_wrong_limit", limit, (), {(): audits.limit})
-        yield _gauge("fuzzy_serving", "1 while fuzzy answers are served.", (), {(): float(audits.serving)})
+class _Refused(Exception):
+    """A request that is answered before it has been read to its end."""
 
-    def _languages(self) -> Iterator[Metric]:
-        counts: dict[tuple[str, ...], float] = {}
-        for row in self._observer.languages():
-            counts[row.task, row.language, "hit_exact"] = row.hits_exact
-            counts[row.task, row.language, "hit_fuzzy"] = row.hits_fuzzy
-            counts[row.task, row.language, "other"] = row.requests - row.hits_exact - row.hits_fuzzy
-        what = "Answered requests by the language they named."
-        yield _counter("language_requests", what, ("task", "language", "status"), counts)
-        nothing: Sequence[LanguageAudits] = ()
-        verdicts: dict[tuple[str, ...], float] = {}
-        for one in self._read(self._observer.audited_languages, nothing):
-            verdicts[one.language, "right"] = one.audited - one.wrong - one.undecided
-            verdicts[one.language, "wrong"] = one.wrong
-            verdicts[one.language, "undecided"] = one.undecided
-        what = "Fuzzy answers judged, by the language their requests named."
-        yield _counter("language_fuzzy_audits", what, ("language", "verdict"), verdicts)
-
-    def _own(self) -> Iterator[Metric]:
-        nothing: float | Mapping[str, float] = {}
-        numbers = {name: self._read(read, nothing) for name, read in self._observer.numbers.items()}
-
-        def number(name: str) -> dict[tuple[str, ...], float]:
-            value = numbers.get(name, nothing)
-            return {(): sum(value.values()) if isinstance(value, Mapping) else value}
-
-        yield _gauge("flights", "Computations running now.", (), number("flights"))
-        yield _gauge("engine_queue", "Computations waiting for a thread.", (), number("engine_queue"))
-        denied = "Entries a Bloom filter denied although they were there."
-        yield _counter("bloom_false_negatives", denied, (), number("bloom_false_negatives"))
-        rejected = numbers.get("rejected_stores")
-        reasons = dict.fromkeys(_REJECTIONS, 0.0) | (dict(rejected) if isinstance(rejected, Mapping) else {})
-        counts = {(reason,): count for reason, count in reasons.items()}
-        yield _counter("rejected_stores", "Answers that were not stored.", ("reason",), counts)
-        loads = numbers.get("model_reloads")
-        results = dict.fromkeys(_RELOADS, 0.0) | (dict(loads) if isinstance(loads, Mapping) else {})
-        counts = {(result,): count for result, count in results.items()}
-        yield _counter("model_reloads", "Times the registry was read again.", ("result",), counts)
-        trace = self._observer.trace
-        yield _counter("trace_records", "Requests taken by the access trace.", (), {(): trace.records if trace else 0})
-        yield _counter("trace_dropped", "Requests the access trace lost.", (), {(): trace.dropped if trace else 0})
-        yield _counter("scrape_errors", "Readings that failed during a scrape.", (), {(): self._errors})
-        build = {(self._version, platform.python_version()): 1.0}
-        yield _gauge("build_info", "1, for its labels.", ("version", "python"), build)
-        yield _gauge("start_time_seconds", "Unix time of the start.", (), {(): self._observer.started})
-
-    def _read(self, read: Callable[[], T], otherwise: T) -> T:
-        try:
-            return read()
-        except Exception:  # one part that cannot be read must not hide the others
-            self._errors += 1
-            log.debug("reading failed", exc_info=True)
-            return otherwise
+    def __init__(self, status: int, why: str, headers: Mapping[str, str] | None = None) -> None:
+        self.response = Response(status, f"{why}\n".encode(), headers=headers or {})
 
 
 class HttpServer:
-    """Answers GET and HEAD, one request a connection; bad requests get a status and a closed connection."""
+    """Answers GET and HEAD, and POST where a site takes it, one request a connection; bad requests get a status and a
+    closed connection."""
 
     def __init__(
         self,
         page: Callable[[str], tuple[bytes, str]],
         ready: Callable[[], bool],
         about: Callable[[], Sequence[str]] = tuple,
+        site: Site | None = None,
     ) -> None:
         """`page`: the metrics for an Accept header. `ready`: whether gRPC health is SERVING. `about`: what the page of
         readiness says beside that, lines."""
-        self._page, self._ready, self._about = page, ready, about
+        self._page, self._ready, self._about, self._site = page, ready, about, site
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -272,83 +99,96 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        peer = writer.get_extra_info("peername") or ("",)
         # A peer may vanish at any line below, and there is nobody left to tell.
         with contextlib.suppress(ConnectionError, asyncio.CancelledError, TimeoutError):
             try:
-                async with asyncio.timeout(_HEAD_S):
-                    status, body, content_type, head_only = await self._answer(reader)
-                    writer.write(_response(status, b"" if head_only else body, len(body), content_type))
+                data = await self._respond(reader, str(peer[0]))
+                async with asyncio.timeout(_ANSWER_S + len(data) / _SLOWEST):
+                    writer.write(data)
                     await writer.drain()
             finally:
                 self._open.discard(task)
                 writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, bytes, str, bool]:
-        """Status, body, content type, and whether the body is only measured."""
+    async def _respond(self, reader: asyncio.StreamReader, peer: str) -> bytes:
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                request = await self._read(reader, peer)
+        except _Refused as refused:
+            return _written(refused.response, head_only=False)
+        except TimeoutError:
+            return _written(Response(408, b"the request took too long\n"), head_only=False)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                response = await self._answer(request)
+        except TimeoutError:
+            response = Response(503, b"the answer took too long\n")
+        return _written(response, request.method == "HEAD")
+
+    async def _read(self, reader: asyncio.StreamReader, peer: str) -> Request:
+        """The request. Raises `_Refused` for one that is none, or that nobody here takes."""
         if len(self._open) > _CONNECTIONS:
-            return _plain(503, "too many connections")
+            raise _Refused(503, "too many connections")
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            return _plain(431, f"request head over {_HEAD_BYTES} bytes")
+            raise _Refused(431, f"request head over {_HEAD_BYTES} bytes") from None
         except asyncio.IncompleteReadError:
-            return _plain(400, "request cut short")
+            raise _Refused(400, "request cut short") from None
         first, *fields = head.decode("latin-1").split("\r\n")
         method, _, rest = first.partition(" ")
         target, _, version = rest.partition(" ")
         if not version.startswith("HTTP/1."):
-            return _plain(400, "not an HTTP/1 request")
-        if method not in ("GET", "HEAD"):
-            return _plain(405, "GET and HEAD are answered")
+            raise _Refused(400, "not an HTTP/1 request")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
+        path = target.partition("?")[0]
+        takes_post = self._site is not None and path in self._site.posts
+        allowed = ("POST",) if takes_post else ("GET", "HEAD")
+        if method not in allowed:
+            raise _Refused(405, f"{' and '.join(allowed)} answered here", {"Allow": ", ".join(allowed)})
+        body = await self._body(reader, headers) if takes_post else b""
+        return Request(method, path, headers, peer, body)
+
+    async def _body(self, reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+        length = headers.get("content-length", "")
+        if not (length.isascii() and length.isdecimal() and len(length) < 16) or "transfer-encoding" in headers:
+            raise _Refused(411, "a Content-Length is needed")
+        if int(length) > _BODY_BYTES:
+            raise _Refused(413, f"request body over {_BODY_BYTES} bytes")
         try:
-            status, body, content_type = self._page_of(target.partition("?")[0], headers.get("accept", ""))
+            return await reader.readexactly(int(length))
+        except asyncio.IncompleteReadError:
+            raise _Refused(400, "request cut short") from None
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            response = self._page_of(request.path, request.headers.get("accept", ""))
+            if response is None and self._site is not None:
+                response = await self._site.answer(request)
         except Exception:
             log.exception("HTTP page failed")
-            status, body, content_type, _ = _plain(500, "the page could not be made; see the log")
-        return status, body, content_type, method == "HEAD"
+            return Response(500, b"the page could not be made; see the log\n")
+        return response or Response(404, b"/metrics, /healthz and /readyz are here\n")
 
-    def _page_of(self, path: str, accept: str) -> tuple[int, bytes, str]:
+    def _page_of(self, path: str, accept: str) -> Response | None:
         if path == "/metrics":
-            return 200, *self._page(accept)
+            return Response(200, *self._page(accept))
         if path == "/healthz":
-            return 200, b"ok\n", _TEXT
+            return Response(200, b"ok\n")
         if path == "/readyz":
             state = "serving" if self._ready() else "not serving"
             page = "".join(f"{line}\n" for line in (state, *self._about())).encode()
-            return (200 if state == "serving" else 503), page, _TEXT
-        return 404, b"/metrics, /healthz and /readyz are here\n", _TEXT
+            return Response(200 if state == "serving" else 503, page)
+        return None
 
 
-def _plain(status: int, why: str) -> tuple[int, bytes, str, bool]:
-    return status, f"{why}\n".encode(), _TEXT, False
-
-
-def _response(status: int, body: bytes, length: int, content_type: str) -> bytes:
-    allow = "Allow: GET, HEAD\r\n" if status == 405 else ""
+def _written(response: Response, head_only: bool) -> bytes:
+    body = response.body
+    own = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
     head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
-        f"{allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
+        f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
+        f"{own}Cache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
-    return head.encode() + body
-
-
-def _counter(name: str, what: str, labels: Sequence[str], values: Mapping[Labels, float]) -> Metric:
-    family = CounterMetricFamily(f"refrain_{name}", what, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _gauge(name: str, what: str, labels: Sequence[str], values: Mapping[Labels, float]) -> Metric:
-    family = GaugeMetricFamily(f"refrain_{name}", what, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Prometheus' cumulative buckets from ours, which may be none at all."""
-    counts = counts or [0] * (len(BOUNDS) + 1)
-    buckets = [(f"{BOUNDS[index]:g}", float(sum(counts[: index + 1]))) for index in _EXPORTED]
-    return [*buckets, ("+Inf", float(sum(counts)))]
+    return head.encode() + (b"" if head_only else body)

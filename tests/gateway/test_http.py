@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.http import HttpServer, MetricsPage
+from gateway.http import HttpServer
+from gateway.metrics import MetricsPage
 from gateway.observe import EngineReading, Observer, Outcome, TierReading
 from gateway.stats import COALESCED, HIT_EXACT, MISS, AuditCount, LanguageAudits
 
