@@ -1,0 +1,44 @@
+"""A picture of a report, as a browser shows it: a synthesized week, the report on it, a screenshot.
+
+    python -m bench.report_picture --out docs/images/report.png [--dark]
+
+Needs Chromium (Debian: `apt-get install chromium`) and the `dev` extra. The requests are nobody's; the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from gateway.cli import main as refrain
+
+WIDTH, HEIGHT = 960, 1480
+WEEK = ("--requests", "100000", "--days", "7", "--seed", "1")
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG")
+    parser.add_argument("--dark", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        trace, html = Path(folder) / "week.rft.gz", Path(folder) / "week.html"
+        if refrain(["trace", "synth", str(trace), *WEEK]) or refrain(
+            ["report", "--trace", str(trace), "--html", str(html)]
+        ):
+            raise SystemExit("no report was made")
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="dark" if arguments.dark else "light"
+        )
+        page.goto(html.as_uri())
+        page.screenshot(path=arguments.out)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
