@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint protos setup clean
+.PHONY: demo test faults lint protos setup clean
 
 demo: setup
 	$(BIN)/refrain demo --out demo-out
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# The tests of tests/faults once more, which `test` has run, then their figures, and half an hour of mixed traffic.
+faults: setup
+	$(BIN)/python -m pytest tests/faults
+	mkdir -p faults-out
+	$(BIN)/python -m bench.faults --json faults-out/faults.json
+	$(BIN)/python -m bench.soak --minutes 30 --json faults-out/soak.json --plot faults-out/soak.png
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,4 +42,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-out faults-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

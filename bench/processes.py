@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,16 @@ class Gateway:
     http_port: int
     start_s: float
     """From the start of the process to health SERVING."""
+    data_dir: Path
 
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def redis_url(self) -> str:
+        """Of its private Redis."""
+        return f"unix://{self.data_dir.absolute()}/redis/run/redis.sock"
 
     def stop(self) -> None:
         """SIGTERM, and waits for the drain."""
@@ -42,26 +49,35 @@ class Gateway:
         self.process.wait(timeout=30)
 
 
-def start_gateway(data_dir: Path, *extra: str, log: Path | None = None, timeout_s: float = 60.0) -> Gateway:
-    """Starts a gateway on loopback with its own data folder and waits until it is SERVING.
+def start_gateway(
+    data_dir: Path,
+    *extra: str,
+    log: Path | None = None,
+    timeout_s: float = 60.0,
+    program: Sequence[str] = (sys.executable, "-m", "gateway.cli"),
+    environment: Mapping[str, str] | None = None,
+) -> Gateway:
+    """Starts a gateway on loopback with its own data folder and waits until it is SERVING. `environment` is added.
 
     Raises `RuntimeError` with the end of its log when it ends early, `TimeoutError` when it does not come up.
     """
     port, http_port = free_port(), free_port()
-    command = [sys.executable, "-m", "gateway.cli", "serve"]
+    command = [*program, "serve"]
     command += ["--port", str(port), "--http-port", str(http_port), "--data-dir", str(data_dir), *extra]
     data_dir.mkdir(parents=True, exist_ok=True)
     log = log or data_dir / "gateway.log"
     begun = time.monotonic()
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+        )
     try:
         wait_until_serving(f"127.0.0.1:{port}", process, log, begun + timeout_s)
     except BaseException:
         process.kill()
         process.wait()
         raise
-    return Gateway(process, port, http_port, time.monotonic() - begun)
+    return Gateway(process, port, http_port, time.monotonic() - begun, data_dir)
 
 
 def wait_until_serving(target: str, process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
@@ -85,13 +101,13 @@ def wait_until_serving(target: str, process: subprocess.Popen[bytes], log: Path,
 @contextmanager
 def running(command: Sequence[str], ready: str = "ready") -> Iterator[subprocess.Popen[bytes]]:
     """Runs a helper process that prints `ready` once it serves, and ends it afterwards."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if line.strip() != ready.encode():
-            raise RuntimeError(f"{command[0]} did not start: {line!r}")
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if line.strip() != ready.encode():
+                raise RuntimeError(f"{command[0]} did not start: {line!r}")
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=10)

@@ -1,19 +1,15 @@
-"""How near the hit path is to bare gRPC, and what it costs: request rate, coalescing, memory, start.
+"""How near the hit path is to bare gRPC, and what it costs: rate and p99, coalescing, memory, start.
 
     python -m bench.throughput --json OUT
 
-The same native load generator (h2load, Debian's nghttp2-client) drives Refrain and a bare grpc.aio server that returns
-the same bytes, in turn, several rounds; the figure is the median of the rounds' ratios.
+The same native load generator (h2load.py) drives Refrain and a bare grpc.aio server that returns the same bytes, in
+turn, several rounds; the figure is the median of the rounds' ratios. `bench.latency` measures the other paths.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,30 +19,14 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
+from bench.bare import bare_server
 from bench.figures import Figure, Figures
-from bench.processes import Gateway, free_port, running, start_gateway
+from bench.h2load import grpc_body, in_turn, require_h2load
+from bench.processes import Gateway, start_gateway
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
 
 METHOD = "/refrain.v1.Speech/Synthesize"
-STREAMS = 16
 Status = speech_pb2.CacheInfo.Status
-
-
-def load(port: int, method: str, body: Path, requests: int) -> float:
-    """Requests a second that h2load reaches. Raises `RuntimeError` unless every request succeeded."""
-    command = ["h2load", "-n", str(requests), "-c", "4", "-m", str(STREAMS // 4), "-t", "1", "-d", str(body)]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{method}"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rate = re.search(r"finished in .*?, ([\d.]+) req/s", text)
-    done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", text)
-    if rate is None or done is None or int(done[1]) != requests:
-        raise RuntimeError(f"h2load did not finish cleanly:\n{text}")
-    return float(rate[1])
-
-
-def grpc_body(message: bytes) -> bytes:
-    """One gRPC frame: no compression, big-endian length, message."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def one_second_request(stub: speech_pb2_grpc.SpeechStub) -> tuple[speech_pb2.SynthesizeRequest, bytes]:
@@ -74,24 +54,17 @@ def hit_rate(gateway: Gateway, figures: Figures, rounds: int, requests: int) -> 
         body, answer = Path(folder) / "body", Path(folder) / "answer"
         body.write_bytes(grpc_body(request.SerializeToString()))
         answer.write_bytes(response)
-        bare_port = free_port()
-        command = [sys.executable, "-m", "bench.bare", "--port", str(bare_port), "--response", str(answer)]
-        with running([*command, "--method", METHOD]):
-            ours: list[float] = []
-            bare: list[float] = []
-            load(bare_port, METHOD, body, requests // 4)
-            load(gateway.port, METHOD, body, requests // 4)
-            before = hits(gateway)
-            for _ in tqdm(range(rounds), desc="rounds", unit="round"):
-                bare.append(load(bare_port, METHOD, body, requests))
-                ours.append(load(gateway.port, METHOD, body, requests))
-            if hits(gateway) - before != rounds * requests:
-                raise RuntimeError("some answers under load were not exact hits")
-    ratios = [mine / base for mine, base in zip(ours, bare, strict=True)]
-    figures.context |= {"response_bytes": len(response), "rounds": rounds, "ratios": ratios}
-    base = statistics.median(bare)
-    figures.add(Figure("exact L1 hit rate over bare grpc.aio", statistics.median(ratios), "ratio", 1.0, 0.6, "higher"))
-    figures.add(Figure("exact L1 hits", statistics.median(ours), "requests/s", base))
+        before = hits(gateway)
+        with bare_server(answer, METHOD) as bare:
+            beside = in_turn(gateway.port, bare, METHOD, [body], rounds, requests)
+        if hits(gateway) - before != rounds * requests + max(1, requests // 4):
+            raise RuntimeError("some answers under load were not exact hits")
+    figures.context |= {"response_bytes": len(response), "rounds": rounds, "exact L1 hits": beside.context()}
+    base, ours = (statistics.median(load.rate for load in loads) for loads in (beside.bare, beside.ours))
+    rate, p99 = statistics.median(beside.rates), statistics.median(beside.p99s)
+    figures.add(Figure("exact L1 hit rate over bare grpc.aio", rate, "ratio", 1.0, 0.7, "higher"))
+    figures.add(Figure("exact L1 hit p99 over bare grpc.aio", p99, "ratio", 1.0, 1.5))
+    figures.add(Figure("exact L1 hits", ours, "requests/s", base))
 
 
 def coalescing(gateway: Gateway, figures: Figures) -> None:
@@ -133,8 +106,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000, help="a round")
     parser.add_argument("--entries", type=int, default=10_000, help="distinct entries of the memory figure; 0 skips it")
     args = parser.parse_args()
-    if shutil.which("h2load") is None:
-        sys.exit("h2load is missing: apt-get install nghttp2-client")
+    require_h2load()
     figures = Figures()
     device_bytes, redis_bytes = 128 << 20, 256 << 20
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ import rich
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import trace_frames
+from bench import trace_frames, trace_synth
 from bench.trace_facts import Facts, facts
 from gateway.cli import CommandError
 from gateway.stats import human_bytes, human_seconds
@@ -42,6 +42,10 @@ def register(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("trace", type=Path, help=forms)
     convert.add_argument("out", type=Path, help="*.rft.gz, *.parquet, *.csv or *.oracleGeneral")
     convert.set_defaults(run=lambda arguments: _convert(arguments.trace, arguments.out))
+
+    made = commands.add_parser("synth", help="a trace that nobody recorded: speech-like requests, simulated answers")
+    trace_synth.add_options(made)
+    made.set_defaults(run=_synth)
 
 
 @contextmanager
@@ -130,4 +134,15 @@ def _convert(path: Path, out: Path) -> int:
 
         count = trace_frames.write(counted(), out)
     print(f"{out}: {count:,} records, {human_bytes(out.stat().st_size)}")
+    return 0
+
+
+def _synth(arguments: argparse.Namespace) -> int:
+    shape = trace_synth.shape_of(arguments)
+    phrases = trace_synth.read_phrases(arguments.phrases) if arguments.phrases else []
+    facts = {"seed": arguments.seed, **dataclasses.asdict(shape)}
+    with _readable():
+        rows = trace_synth.synth(shape, arguments.seed, phrases)
+        count = trace_frames.write(trace_synth.pieces(rows), arguments.out, synthesized=facts)
+    print(f"{arguments.out}: {count:,} records, {human_bytes(arguments.out.stat().st_size)}")
     return 0

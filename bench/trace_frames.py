@@ -17,6 +17,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,10 +78,13 @@ def load(path: Path, fields: Sequence[str]) -> Rows:
     return np.concatenate([np.empty(0, wanted), *(piece[list(fields)].astype(wanted) for piece in read(path))])
 
 
-def write(pieces: Iterable[Rows], path: Path) -> int:
-    """Writes rows in the form that the name asks for; returns how many. Raises `TraceError`, `OSError`."""
+def write(pieces: Iterable[Rows], path: Path, **facts: Any) -> int:
+    """Writes rows in the form that the name asks for; returns how many. Raises `TraceError`, `OSError`.
+
+    `facts` about the trace go into its header, in the form that has one: Refrain's.
+    """
     forms: dict[str, Callable[[Iterable[Rows], Path], int]] = {
-        ".rft.gz": _write_refrain,
+        ".rft.gz": partial(_write_refrain, **facts),
         ".parquet": _write_parquet,
         ".csv": _write_csv,
         ".oracleGeneral": _write_oracle,
@@ -198,11 +202,11 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _write_refrain(pieces: Iterable[Rows], path: Path) -> int:
+def _write_refrain(pieces: Iterable[Rows], path: Path, **facts: Any) -> int:
     count = 0
     zipped = zlib.compressobj(level=1, wbits=31)
     with path.open("wb") as file:
-        file.write(zipped.compress(header(key_id="", converted=True)))
+        file.write(zipped.compress(header(key_id="", converted=True, **facts)))
         for piece in pieces:
             count += len(piece)
             file.write(zipped.compress(piece.tobytes()))

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.memory import Block, DeviceMemory
-from cache_tiers.policy.base import Policy
+from cache_tiers.policy.base import Pinning, PinRefused, Policy
 
 Reason = Literal["capacity", "expired", "deleted", "tag", "replaced"]
 
@@ -46,12 +46,13 @@ class DeviceStats:
 class _Resident:
     """An entry and its block. `gone` once it has been dropped with leases out."""
 
-    __slots__ = ("block", "entry", "expires", "gone", "leases")
+    __slots__ = ("block", "entry", "expires", "gone", "hits", "leases")
 
     def __init__(self, entry: Entry, block: Block) -> None:
         self.entry = entry
         self.block = block
         self.expires = entry.expires
+        self.hits = 0
         self.leases = 0
         self.gone = False
 
@@ -98,7 +99,7 @@ class DeviceTier:
 
     name = "device"
 
-    def __init__(self, memory: DeviceMemory, policy: Policy[CacheKey], *, clock: Callable[[], float]) -> None:
+    def __init__(self, memory: DeviceMemory[Any, Any], policy: Policy[CacheKey], *, clock: Callable[[], float]) -> None:
         if policy.capacity > memory.free_bytes:
             raise ValueError(f"the policy may fill {policy.capacity} bytes of a memory with {memory.free_bytes} free")
         self.stats = DeviceStats()
@@ -128,6 +129,7 @@ class DeviceTier:
         self._touch(key)
         self._hit[key] = None
         stats.hits += 1
+        resident.hits += 1
         resident.leases += 1
         return Lease(self, resident)
 
@@ -143,33 +145,41 @@ class DeviceTier:
         resident.leases += 1
         return Lease(self, resident)
 
-    def __contains__(self, key: CacheKey) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._residents
 
     # Changes.
 
-    def store(self, key: CacheKey, entry: Entry) -> bool:
+    def store(self, key: CacheKey, entry: Entry, block: Block | None = None) -> bool:
         """Takes the entry and evicts for it what the policy names. False when it is not kept: then nothing is under
-        the key any more, because what was there is what the entry was to replace."""
+        the key any more, because what was there is what the entry was to replace.
+
+        `block`: where the entry's value lies already, copied in by a thread because that takes time; the entry has no
+        frames then. The block is the tier's from now on, to release if the entry is not kept.
+        """
         self._settle_abandoned()
         victims: Sequence[CacheKey] | None = None
         if not 0 < entry.expires <= self._clock():
-            size = self._memory.footprint(entry.weight)
+            size = self._memory.footprint(entry.weight) if block is None else block.size
             self._shed_for(size)
             victims = self._policy.offer(key, size, entry.cost_ms)
         if victims is None:
             self._drop(key, "replaced")
             self.stats.rejected += 1
+            if block is not None:
+                self._memory.release(block)
             return False
         for victim in victims:
             self._discard(victim, "capacity")
         if key in self._residents:
             self._discard(key, "replaced")
-        block = self._memory.place(entry.frames, size)
-        if block is None:  # victims were leased, so that their bytes are not free yet
-            self._policy.remove(key)
-            self.stats.rejected += 1
-            return False
+        if block is None:
+            block = self._memory.allocate(size)
+            if block is None:  # victims were leased, so that their bytes are not free yet
+                self._policy.remove(key)
+                self.stats.rejected += 1
+                return False
+            self._memory.copy_in(block, entry.frames)
         self._residents[key] = _Resident(entry, block)
         for tag in entry.tags:
             self._by_tag.setdefault(tag, set()).add(key)
@@ -190,6 +200,30 @@ class DeviceTier:
         """Drops the entries whose key meets the condition: a tenant, or all. Looks at every key."""
         return sum(self._drop(key, "deleted") for key in list(filter(condemned, self._residents)))
 
+    def pin(self, key: CacheKey) -> bool:
+        """Never evicts the entry for another's sake, while it is there. False when there is none; `PinRefused` where
+        the policy has no pins or no more room for them. Expiry, erasure and deletion end it as they end any entry."""
+        if not isinstance(self._policy, Pinning):
+            raise PinRefused(f"{type(self._policy).__name__} has no pins")
+        if key not in self._residents:
+            return False
+        self._policy.pin(key)
+        return True
+
+    def unpin(self, key: CacheKey) -> bool:
+        """False when there is no such entry."""
+        if key not in self._residents or not isinstance(self._policy, Pinning):
+            return False
+        self._policy.unpin(key)
+        return True
+
+    @property
+    def has_pins(self) -> bool:
+        return isinstance(self._policy, Pinning)
+
+    def is_pinned(self, key: CacheKey) -> bool:
+        return isinstance(self._policy, Pinning) and self._policy.is_pinned(key)
+
     def resident_keys(self, limit: int) -> list[CacheKey]:
         """At most `limit` resident keys that were hit since they were last handed out, longest waiting first.
 
@@ -199,6 +233,15 @@ class DeviceTier:
         for key in keys:
             del self._hit[key]
         return keys
+
+    def recently_hit(self, limit: int) -> list[CacheKey]:
+        """Of what `resident_keys` would hand out, at most `limit`; nothing changes."""
+        return list(islice(self._hit, limit))
+
+    def hits_of(self, key: CacheKey) -> int:
+        """Hits since the entry came into this tier; 0 for a key that is not resident."""
+        resident = self._residents.get(key)
+        return resident.hits if resident is not None else 0
 
     # The tier protocol.
 

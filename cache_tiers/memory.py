@@ -1,52 +1,67 @@
-"""Device memory: where the first tier's blocks lie, behind one small interface.
+"""Device memory: where a tier's blocks lie, behind one small interface: allocate, copy in, copy out, release.
 
-A block holds the frames of one entry. `read` gives the bytes the network sends: they have a host shadow in every form
-of memory, so reading is handing out the same objects, and the hot path copies nothing. `release` frees a block at once;
-that nobody still uses it is the tier's business (its leases). Not thread-safe: one event loop owns a memory.
+Two forms. `HostMemory` holds answers. The bytes that the network sends are immutable and live in the process's heap, so
+copying them in or out hands on the same objects, only sizes are kept, and the hot path copies nothing. They are never
+on a GPU: no model reads them. `pages.PagedMemory` holds tensors for models to bind, in the memory of the device that
+runs them. A release frees a block at once; that nobody still uses it is the tier's business (its leases).
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+B = TypeVar("B", bound="Block")
+T = TypeVar("T")
 
 
 class Block:
-    """One allocation. Forms of memory with a device side derive from it and add their handle."""
+    """One allocation of `size` bytes. Each form of memory derives its own, with what it needs to find the value."""
 
-    __slots__ = ("frames", "size")
+    __slots__ = ("size",)
 
-    def __init__(self, frames: tuple[bytes, ...], size: int) -> None:
-        self.frames: tuple[bytes, ...] | None = frames
+    def __init__(self, size: int) -> None:
         self.size = size
 
 
-class DeviceMemory(Protocol):
-    """A memory of fixed size. Blocks come from it and go back to it, whole."""
+class DeviceMemory(Protocol[B, T]):
+    """A memory of fixed size, in blocks B, for values T. Blocks come from it and go back to it, whole."""
 
     @property
     def free_bytes(self) -> int:
-        """What may still be placed."""
+        """What may still be allocated. A block of this size can be, whatever came and went before."""
         ...
 
     def footprint(self, weight: int) -> int:
-        """Bytes that a block of this weight takes here: the weight, rounded up to the memory's unit."""
+        """Bytes that a value of this weight takes here: the weight, rounded up to the memory's unit."""
         ...
 
-    def place(self, frames: tuple[bytes, ...], size: int) -> Block | None:
-        """Copies the frames in, into a block of `size` bytes (a footprint). None when there is no room."""
+    def allocate(self, size: int) -> B | None:
+        """A block of `size` bytes (a footprint). None when there is no room."""
         ...
 
-    def read(self, block: Block) -> tuple[bytes, ...]:
-        """The frames of a block. ValueError when it was released."""
+    def copy_in(self, block: B, value: T) -> None:
+        """Puts the value into a block that holds none yet. ValueError when it does not fit."""
         ...
 
-    def release(self, block: Block) -> None:
+    def copy_out(self, block: B) -> T:
+        """The value of a block. ValueError when it was released."""
+        ...
+
+    def release(self, block: B) -> None:
         """Gives the bytes back. ValueError when that was done before."""
         ...
 
 
+class HostBlock(Block):
+    __slots__ = ("frames",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.frames: tuple[bytes, ...] | None = ()
+
+
 class HostMemory:
-    """Host memory. Frames are immutable bytes, so placing and reading them copies nothing: only sizes are kept."""
+    """Host memory, of answers in their frames. Not thread-safe: one event loop owns it."""
 
     def __init__(self, capacity_bytes: int) -> None:
         if capacity_bytes < 0:
@@ -56,18 +71,21 @@ class HostMemory:
     def footprint(self, weight: int) -> int:
         return weight
 
-    def place(self, frames: tuple[bytes, ...], size: int) -> Block | None:
+    def allocate(self, size: int) -> HostBlock | None:
         if size > self.free_bytes:
             return None
         self.free_bytes -= size
-        return Block(frames, size)
+        return HostBlock(size)
 
-    def read(self, block: Block) -> tuple[bytes, ...]:
+    def copy_in(self, block: HostBlock, value: tuple[bytes, ...]) -> None:
+        block.frames = value
+
+    def copy_out(self, block: HostBlock) -> tuple[bytes, ...]:
         if block.frames is None:
             raise ValueError("this block was released")
         return block.frames
 
-    def release(self, block: Block) -> None:
+    def release(self, block: HostBlock) -> None:
         if block.frames is None:
             raise ValueError("this block was released before")
         block.frames = None

@@ -12,6 +12,7 @@ it was condemned meanwhile. Erasing is: move the epoch, then `evict`, which cond
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,10 +30,17 @@ from cache_tiers.tier import Tier
 Load = Callable[[], AsyncIterator[bytes]]
 OnCommit = Callable[[CacheKey, Entry], None]
 Refusal = Literal["empty", "erased", "refused"]
+Absence = Literal["", "spared", "absent", "unavailable"]
+"""Of the remote tier: nobody looked, its hint said so, it was looked for, it could not be asked."""
 
 
 class RemoteTier(Tier, Protocol):
     """A tier beyond this process, with what spares waiting for it, and a removal that is certain."""
+
+    @property
+    def away(self) -> bool:
+        """Whether it is left alone at present, because it did not answer."""
+        ...
 
     def may_hold(self, key: CacheKey) -> bool:
         """A hint; does not wait. False only where the key is very likely absent: a wrong one costs a computation."""
@@ -84,6 +92,8 @@ class Answer:
     lease: Lease | None = None
     entry: Entry | None = None
     """The complete answer, when this is a hit."""
+    absence: Absence = ""
+    """Of a miss."""
     follower: Follower[CacheKey] | None = None
 
     @property
@@ -121,6 +131,7 @@ class _Fetch:
 
     def __init__(self, key: CacheKey) -> None:
         self.key = key
+        self.absence: Absence = ""
         self.dropped = False
         self.evicted: set[str] = set()
 
@@ -145,6 +156,9 @@ class ReadThrough:
         self.stats = ReadThroughStats()
         self.keeping = True
         """False: the device tier takes nothing in, because erasures by others would not be heard of."""
+        self.beside: DeviceTier | None = None
+        """Another tier of this process, of what answers are made from: what is erased leaves it too. That nothing of it
+        is kept afterwards is for those to see to who fill it."""
         self.flights: Flights[CacheKey] = Flights(max_bytes=max_entry_bytes, now=now)
         self.lookup_device: Callable[[CacheKey], Lease | None] = device.lookup
         """The hot path: a lease, or None. Bound once, so that a hit pays for no second call."""
@@ -152,6 +166,8 @@ class ReadThrough:
         self._clock = clock
         self._epochs = LocalEpochs() if epochs is None else epochs
         self._fetches: set[_Fetch] = set()
+        self._lookups: dict[CacheKey, asyncio.Future[tuple[Entry | None, Absence]]] = {}
+        """Of `lookup_remote`, under way."""
 
     # Asking.
 
@@ -160,8 +176,26 @@ class ReadThrough:
         lease = self.device.lookup(key)
         if lease is not None:
             return self._hit(self.device.name, lease.entry, lease)
-        entry = await self._fetch(key)
+        entry = await self._fetch(_Fetch(key))
         return None if entry is None else self._remote_hit(key, entry)
+
+    async def lookup_remote(self, key: CacheKey) -> tuple[Entry | None, Absence]:
+        """As `lookup`, for who has just looked in the device tier: the entry, or why there is none, to tell `get`.
+
+        Look-ups of one key are one. When who began it leaves, the others hear nothing, and ask `get`.
+        """
+        under_way = self._lookups.get(key)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        fetch, told = _Fetch(key), asyncio.get_running_loop().create_future()
+        self._lookups[key] = told
+        found: tuple[Entry | None, Absence] = (None, "")
+        try:
+            found = await self._fetch(fetch), fetch.absence
+        finally:
+            del self._lookups[key]
+            told.set_result(found)
+        return found
 
     async def peek(self, key: CacheKey) -> Answer | None:
         """What a tier has, for a person to see: no access of the device tier, and nothing moves up into it."""
@@ -190,6 +224,7 @@ class ReadThrough:
         ttl_s: float | None = None,
         tags: tuple[str, ...] = (),
         refresh: bool = False,
+        looked: Absence = "",
         cost_ms: Callable[[], float] | None = None,
         on_commit: OnCommit | None = None,
     ) -> Answer:
@@ -198,6 +233,8 @@ class ReadThrough:
         Who leads a flight sets its ttl, cost_ms and on_commit; its tags are those of all who joined. `cost_ms` is asked
         at the end what computing took (without it, the time `load` ran). `on_commit` is told of an entry that was
         stored, in the step that stores it.
+
+        Who has `looked` in the remote tier, and says what came of it (`lookup_remote`), does not wait for it again.
 
         `refresh` looks nowhere and joins nobody; its flight takes the place of one that runs.
         `store=False` may follow a flight, whose leader has allowed storing: nothing more is stored on its account. Its
@@ -209,10 +246,11 @@ class ReadThrough:
             lease = self.device.lookup_again(key)  # the path has looked: a second miss would count twice
             if lease is not None:
                 return self._hit(self.device.name, lease.entry, lease)
+        fetch = _Fetch(key)
         follower, leads = self.flights.join(
             key,
             load,
-            find=None if refresh or self._remote is None else partial(self._fetch, key),
+            find=None if refresh or looked or self._remote is None else partial(self._fetch, fetch),
             commit=partial(self._commit, key, ttl_s, on_commit) if store else None,
             cost_ms=cost_ms,
             epochs=self._epochs.of((*tags, tenant_tag(key.tenant))),
@@ -225,7 +263,7 @@ class ReadThrough:
             return self._remote_hit(key, entry)
         if leads:
             self.stats.loads += 1
-            return Answer(Source.MISS, follower=follower)
+            return Answer(Source.MISS, absence=fetch.absence or looked, follower=follower)
         self.stats.coalesced += 1
         return Answer(Source.COALESCED, follower=follower)
 
@@ -247,6 +285,8 @@ class ReadThrough:
         self.flights.ground(lambda flight: tag in flight.epochs)
         for fetch in self._fetches:
             fetch.evicted.add(tag)
+        if self.beside is not None:
+            self.beside.drop_tag(tag)
         return self.device.drop_tag(tag)
 
     async def delete(self, key: CacheKey) -> bool:
@@ -265,6 +305,8 @@ class ReadThrough:
     def drop_where(self, condemned: Callable[[CacheKey], bool]) -> int:
         """Drops entries of this process by their key, and condemns what is under way: a tenant, or all."""
         self._condemn(condemned)
+        if self.beside is not None:
+            self.beside.drop_where(condemned)
         return self.device.drop_where(condemned)
 
     async def aclose(self) -> None:
@@ -273,20 +315,22 @@ class ReadThrough:
 
     # The steps.
 
-    async def _fetch(self, key: CacheKey) -> Entry | None:
+    async def _fetch(self, fetch: _Fetch) -> Entry | None:
         """Looks in the remote tier, and takes what it has into the device tier."""
-        remote, stats = self._remote, self.stats
+        remote, stats, key = self._remote, self.stats, fetch.key
         if remote is None:
             return None
-        fetch = _Fetch(key)
         self._fetches.add(fetch)
         try:
             if not remote.may_hold(key):
                 stats.remote_spared += 1
+                fetch.absence = "spared"
                 return None
             entry = await remote.get(key)
+            fetch.absence = "unavailable" if entry is None and remote.away else "absent"
         except Exception:  # a tier keeps its failures to itself; one that does not is a miss all the same
             stats.remote_errors += 1
+            fetch.absence = "unavailable"
             return None
         finally:
             self._fetches.discard(fetch)

@@ -89,7 +89,7 @@ class Admin:
         what = request.WhichOneof("what")
         try:
             if what == "entry_id":
-                dropped = int(await self._drop(tenant, request.entry_id))
+                dropped = int(await self.drop_entry(tenant, request.entry_id))
             elif what == "voice":
                 dropped = await self._gateways.invalidate(keys.tag("voice", request.voice))
             elif what == "engine":
@@ -103,16 +103,15 @@ class Admin:
             else:
                 raise BadField("what", what, "one of entry_id, voice, engine, or everything = true")
         except RedisUnavailable as error:
-            raise Unavailable(
-                "the shared tier does not answer, so nothing was dropped for certain; try again"
-            ) from error
+            raise _uncertain() from error
         return cache_pb2.InvalidateResponse(dropped=dropped).SerializeToString()
 
-    async def _drop(self, tenant: str, entry_id: str) -> bool:
-        digest = _hex(entry_id[1:]) if entry_id[:1] == "e" else None
-        if digest is None or len(digest) != 32:
-            raise BadField("entry_id", entry_id, "the entry_id of an answer that was not fuzzy")
-        return await self._cache.delete(CacheKey(tenant, digest))
+    async def drop_entry(self, tenant: str, entry_id: str) -> bool:
+        """Drops one answer from every tier; True when one had it. Raises `BadField` and `Unavailable`."""
+        try:
+            return await self._cache.delete(entry_key(tenant, entry_id))
+        except RedisUnavailable as error:
+            raise _uncertain() from error
 
     def _check_engine(self, identity: str) -> None:
         if not identity or _hex(identity) is None:
@@ -141,7 +140,11 @@ class Admin:
 
     async def report_wrong_hit(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)
-        entry_id = parse(cache_pb2.ReportWrongHitRequest, data).entry_id
+        new = await self.report_entry(tenant, parse(cache_pb2.ReportWrongHitRequest, data).entry_id)
+        return cache_pb2.ReportWrongHitResponse(quarantined=new).SerializeToString()
+
+    async def report_entry(self, tenant: str, entry_id: str) -> bool:
+        """A fuzzy answer was wrong: its pair is never matched again; True when it was not known. Raises `BadField`."""
         pair = self._keys.of(tenant).open_pair(entry_id)
         if pair is None:
             raise BadField(
@@ -151,8 +154,7 @@ class Admin:
                 "an exact answer can't be another recording's; drop it with Invalidate" if entry_id[:1] == "e" else "",
             )
         books = {"n": near_of(tenant), "r": respoken_of(tenant)}.get(entry_id[0], tenant)
-        new = await self._recall.audits.report_wrong(books, *pair)
-        return cache_pb2.ReportWrongHitResponse(quarantined=new).SerializeToString()
+        return await self._recall.audits.report_wrong(books, *pair)
 
     async def explain_recall(self, data: bytes, context: CallContext) -> bytes:
         tenant = self._tenants.of(context)
@@ -207,6 +209,18 @@ class Admin:
                 wrong_upper_bound=found.wrong_upper_bound,
             )
         return response.SerializeToString()
+
+
+def entry_key(tenant: str, entry_id: str) -> CacheKey:
+    """The key of an answer by its entry_id. Raises `BadField`."""
+    digest = _hex(entry_id[1:]) if entry_id[:1] == "e" else None
+    if digest is None or len(digest) != 32:
+        raise BadField("entry_id", entry_id, "the entry_id of an answer that was not fuzzy")
+    return CacheKey(tenant, digest)
+
+
+def _uncertain() -> Unavailable:
+    return Unavailable("the shared tier does not answer, so nothing was dropped for certain; try again")
 
 
 def _audits(count: AuditCount) -> cache_pb2.AuditStats:

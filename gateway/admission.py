@@ -24,7 +24,8 @@ UNITS = 64
 
 
 class Slots:
-    """A bounded queue before a bounded number of runners, first come first served.
+    """A bounded queue before a bounded number of runners, first come first served: what has begun goes on before
+    anything new begins, so that under overload work is finished, and not only started.
 
     A waiter that is cancelled leaves the queue at once, so abandoned work is dropped before it runs.
     """
@@ -32,13 +33,14 @@ class Slots:
     def __init__(self, running: int, waiting: int, *, clock: Callable[[], float]) -> None:
         self._limit, self._waiting_limit, self._clock = running, waiting, clock
         self._running = self._taken = 0
+        self._begun: deque[tuple[asyncio.Future[None], int]] = deque()
         self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
         self._mean_s = 0.1
         """Lately, what a run of a whole slot took."""
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return len(self._begun) + len(self._queue)
 
     @property
     def running(self) -> int:
@@ -56,7 +58,7 @@ class Slots:
         is likely free, and `DeadlineExceeded` when `deadline` would pass before; neither for work that was `admitted`
         before and takes its next step."""
         units = max(1, UNITS // at_once)
-        if self._queue or not self._fits(units):
+        if self._begun or (self._queue and not admitted) or not self._fits(units):
             await self._wait(units, admitted, deadline)
         else:
             self._take(units)
@@ -75,21 +77,22 @@ class Slots:
         self._taken += units
 
     async def _wait(self, units: int, admitted: bool, deadline: float) -> None:
-        ahead = units + sum(other for _, other in self._queue)
+        ahead = units + sum(other for line in (self._begun, self._queue) for _, other in line)
         wait_s = self._mean_s * ahead / UNITS / self._limit
         if not admitted and len(self._queue) >= self._waiting_limit:
             raise Overloaded(max(0.05, wait_s))
         if not admitted and self._clock() + wait_s > deadline:
             raise DeadlineExceeded("the deadline of the call would pass before its turn")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((turn, units))
+        line = self._begun if admitted else self._queue
+        line.append((turn, units))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._give(units)  # the slot was handed over in the same moment
-            elif (turn, units) in self._queue:  # else a slot that came free since has passed it over
-                self._queue.remove((turn, units))
+            elif (turn, units) in line:  # else a slot that came free since has passed it over
+                line.remove((turn, units))
                 self._hand_over()
             raise
         if not admitted and self._clock() >= deadline:
@@ -103,11 +106,12 @@ class Slots:
 
     def _hand_over(self) -> None:
         """What is free goes to the next in line, so that a newcomer can't overtake."""
-        while self._queue:
-            turn, units = self._queue[0]
-            if not turn.done() and not self._fits(units):
-                return
-            self._queue.popleft()
-            if not turn.done():
-                self._take(units)
-                turn.set_result(None)
+        for line in (self._begun, self._queue):
+            while line:
+                turn, units = line[0]
+                if not turn.done() and not self._fits(units):
+                    return
+                line.popleft()
+                if not turn.done():
+                    self._take(units)
+                    turn.set_result(None)

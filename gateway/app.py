@@ -18,7 +18,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,11 +32,14 @@ from cache_tiers.erasure import Gateways
 from cache_tiers.events import ERASED, EventStream, RedisEpochs
 from cache_tiers.ledger import Ledger
 from cache_tiers.link import RedisLink, Unavailable
-from cache_tiers.master_key import load_or_create_master_key
+from cache_tiers.master_key import load_master_key, load_or_create_master_key
 from cache_tiers.memory import HostMemory
+from cache_tiers.pages import PagedMemory
 from cache_tiers.policy.base import Policy
 from cache_tiers.policy.lfu import LfuPolicy
 from cache_tiers.policy.lru import LruPolicy
+from cache_tiers.policy.tinylfu import TinyLfuPolicy
+from cache_tiers.policy.worth import WorthPolicy
 from cache_tiers.read_through import ReadThrough
 from cache_tiers.redis import RedisTier
 from cache_tiers.sealed import Keyring
@@ -45,26 +48,35 @@ from gateway.admin import Admin
 from gateway.admission import Slots
 from gateway.audits import TenantPolicy
 from gateway.budget import Budget
+from gateway.components import ComponentCache
 from gateway.encoders import Listener, VoiceEngine, encoder_info
 from gateway.engines import Engines
 from gateway.hearsay import follow
-from gateway.http import HttpServer, MetricsPage
+from gateway.http import HttpServer
 from gateway.journal import RedisJournal
 from gateway.keys import Keys
+from gateway.leaders import Leaders
+from gateway.metrics import MetricsPage
+from gateway.notes import Notes
 from gateway.observe import Observer, configure_logging
 from gateway.path import RequestPath
+from gateway.pulse import Pulse
 from gateway.recall import Recall
 from gateway.reload import Reloader
 from gateway.server import GrpcServer
 from gateway.servicer import Servicer
 from gateway.settings import Settings, SettingsError
+from gateway.site import StatusSite
+from gateway.status import Status
 from gateway.streams import Streams
 from gateway.tenants import Tenants
 from gateway.trace import AccessTrace
 from gateway.voices import VoiceBook
-from gateway.watch import watch, watch_models
+from gateway.watch import redis_reading, watch, watch_components, watch_models
 from models.load import Encoders, Served, load_encoders, load_engines
 from models.onnx import ModelFileError, Providers
+from models.pages import DevicePages
+from models.threads import EngineThreads
 
 T = TypeVar("T")
 log = logging.getLogger("refrain.app")
@@ -107,29 +119,32 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     begun = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        master = load_or_create_master_key(settings.keys.master or settings.data_dir / "master.key")
+        masters = master_keys(settings)
         keys = Keys(load_or_create_master_key(settings.keys.digest or settings.data_dir / "digest.key"))
         workers = settings.engines.workers or os.cpu_count() or 1
-        codecs, runs = _pool(stack, "codec", max(4, workers)), _pool(stack, "engine", workers)
+        codecs = _pool(stack, ThreadPoolExecutor(max(4, workers), thread_name_prefix="codec"))
+        runs = _pool(stack, EngineThreads(workers, thread_name_prefix="engine"))
         served, encoders, private = await asyncio.gather(
             asyncio.to_thread(_engines, settings, runs), _encoders(settings), _private_redis(settings, stack)
         )
         engines, voices = _with_encoders(settings, served, encoders, runs)
         del served  # or its sessions would stay for ever, whatever comes to serve in their place
-        shared = _shared(settings, private, master)
+        shared = _shared(settings, private, masters)
         stack.push_async_callback(shared.link.aclose)
 
         device_bytes = int(settings.device.size)
-        policy: Policy[CacheKey] = (LruPolicy if settings.device.policy == "lru" else LfuPolicy)(device_bytes)
+        policy = _device_policy(settings, device_bytes)
         # Twice the policy's bytes of memory: entries dropped while leased are still there until they are released.
         device = DeviceTier(HostMemory(2 * device_bytes), policy, clock=time.time)
         cache = ReadThrough(device, shared.tier, max_entry_bytes=int(settings.max_entry_bytes), epochs=shared.epochs)
+        components = _components(settings, engines, cache, shared.epochs, runs)
         journal = RedisJournal(shared.tier, Ledger(shared.link), shared.events, _owner(settings))
         recall = Recall(_policies(settings), journal, epochs=shared.epochs)
         observer = Observer(_trace(settings, keys, stack))
         tenants = Tenants(settings.tokens)
         slots = Slots(workers, settings.engines.queue, clock=time.monotonic)
         limits = _limits(engines)
+        notes, leaders = Notes(phrases=settings.status.show_text), Leaders(device)
         path = RequestPath(
             cache=cache,
             keys=keys,
@@ -145,6 +160,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             pool=codecs,
             clock=time.perf_counter,
             wall=time.time,
+            step_limit_s=settings.engines.step_limit or None,
+            notes=notes,
+            components=components,
         )
         admin = Admin(
             path=path,
@@ -174,6 +192,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             engines.become(others)
             limits.become(_limits(engines))
             path.engines_changed(voices)
+            if components is not None:
+                components.served_by({engine.info.component for engine in engines})
+
+        if components is not None:
+            watch_components(observer, components)
 
         models = Reloader(settings.models_dir, engines, lambda before: _engines(settings, runs, before), adopt)
         watch_models(observer, engines, models)
@@ -191,13 +214,32 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         server = GrpcServer(
             servicer.handlers(), int(settings.listen.max_message_bytes), max_calls=settings.listen.max_calls or None
         )
-        http = HttpServer(_page(observer), lambda: server.serving, lambda: _running_on(engines))
+        site = None
+        if settings.status.page != "off":
+            pulse = Pulse(observer)
+            _background(stack, pulse.run(), "pulse")
+            status = Status(
+                observer,
+                pulse,
+                device,
+                leaders,
+                notes,
+                keys,
+                audits=recall.audits.count,
+                redis=redis_reading(shared.tier, shared.link, private=private is not None),
+                voices=lambda: {voice for engine in engines for voice in engine.info.voices},
+                show_text=settings.status.show_text,
+                version=_version(),
+            )
+            site = StatusSite(status, admin, tenants, cache, notes, path.in_thread, settings.status.page)
+        page = MetricsPage(observer, version=_version()).render
+        http = HttpServer(page, lambda: server.serving, lambda: _running_on(engines), site)
         http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
         stack.push_async_callback(http.close)
         port = await server.start(settings.listen.host, settings.listen.port)
         stack.push_async_callback(server.stop, settings.listen.grace)
         rebuild.ask()
-        _background(stack, _heat(device, shared.tier), "heat")
+        _background(stack, _heat(device, shared.tier, leaders, notes), "heat")
         _background(stack, models.run(), "models")
         facts = {
             "grpc": f"{settings.listen.host}:{port}",
@@ -281,6 +323,12 @@ def _voices(settings: Settings, engines: Engines, encoders: Encoders) -> VoiceBo
         raise SettingsError(f"voices: {error}") from None
 
 
+def master_keys(settings: Settings) -> list[bytes]:
+    """The one that seals, made when there is none, and those that open what was sealed before or elsewhere."""
+    own = load_or_create_master_key(settings.keys.master or settings.data_dir / "master.key")
+    return [own, *map(load_master_key, settings.keys.other_masters)]
+
+
 async def _private_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> EmbeddedRedis | None:
     """A server of our own, unless the settings name one. It may still be loading its data when this returns: until it
     has, its tier is a miss."""
@@ -292,12 +340,12 @@ async def _private_redis(settings: Settings, stack: contextlib.AsyncExitStack) -
     return private
 
 
-def _shared(settings: Settings, private: EmbeddedRedis | None, master: bytes) -> Shared:
+def _shared(settings: Settings, private: EmbeddedRedis | None, masters: Sequence[bytes]) -> Shared:
     own = settings.redis
     link = RedisLink(private.url if private else own.url, deadline=own.get_deadline)
     events = EventStream(link, gateway=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     epochs = RedisEpochs(link, events)
-    keyring = Keyring(link, [master])
+    keyring = Keyring(link, masters, pack_up_to=int(own.pack_up_to))
     tier = RedisTier(
         link,
         keyring,
@@ -329,6 +377,33 @@ async def _join(shared: Shared, stack: contextlib.AsyncExitStack) -> None:
     stack.push_async_callback(shared.tier.close)
 
 
+def _components(
+    settings: Settings, engines: Engines, cache: ReadThrough, epochs: RedisEpochs, pool: ThreadPoolExecutor
+) -> ComponentCache | None:
+    """Where the synthesizer really runs; None where there are none to be, or that device has no room for them."""
+    size = int(settings.device.components)
+    if not size:
+        return None
+    try:
+        pages = DevicePages(size, providers=[engines.of("synthesize").info.provider])
+    except MemoryError as error:
+        log.error("device.components: %s; nothing is kept between the models", error)
+        return None
+    except ValueError as error:
+        raise SettingsError(f"device.components = {size}: {error}") from None
+    components = ComponentCache(
+        PagedMemory(pages),
+        pages.device,
+        functools.partial(_device_policy, settings),
+        epochs,
+        pool,
+        clock=time.time,
+        keeping=lambda: cache.keeping,
+    )
+    cache.beside = components.tier
+    return components
+
+
 def _trace(settings: Settings, keys: Keys, stack: contextlib.AsyncExitStack) -> AccessTrace | None:
     if not settings.trace.enabled:
         return None
@@ -337,6 +412,31 @@ def _trace(settings: Settings, keys: Keys, stack: contextlib.AsyncExitStack) -> 
     trace.start()
     stack.callback(trace.close)
     return trace
+
+
+def _device_policy(settings: Settings, capacity: int) -> Policy[CacheKey]:
+    """Who is evicted from the device tier."""
+    name = settings.device.policy
+    if name == "lru":
+        return LruPolicy(capacity)
+    if name == "lfu":
+        return LfuPolicy(capacity)
+    if name == "tinylfu":
+        return TinyLfuPolicy(capacity, number=_number)
+    shares = {name: tenant.device_share for name, tenant in settings.tenants.items()}
+    quotas: dict[Hashable, int] = {name: int(share * capacity) for name, share in shares.items() if share < 1}
+    return WorthPolicy(
+        capacity,
+        group=(lambda key: key.tenant) if quotas else None,
+        quotas=quotas,
+        pin_share=settings.device.pin_share,
+        number=_number,
+    )
+
+
+def _number(key: CacheKey) -> int:
+    """64 bits of a key that is random already; Python's own hash would cost more and differ in every process."""
+    return int.from_bytes(key.digest[:8], "little")
 
 
 def _policies(settings: Settings) -> Callable[[str], TenantPolicy]:
@@ -375,16 +475,14 @@ def _running_on(engines: Engines) -> list[str]:
     return [f"{task} {info.name} {info.identity[:12]} {info.provider}" for task, info in infos]
 
 
-def _page(observer: Observer) -> Callable[[str], tuple[bytes, str]]:
+def _version() -> str:
     try:
-        version = metadata.version("refrain")
+        return metadata.version("refrain")
     except metadata.PackageNotFoundError:
-        version = "unknown"
-    return MetricsPage(observer, version=version).render
+        return "unknown"
 
 
-def _pool(stack: contextlib.AsyncExitStack, name: str, threads: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+def _pool(stack: contextlib.AsyncExitStack, pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
     stack.callback(pool.shutdown, wait=False, cancel_futures=True)
     return pool
 
@@ -453,11 +551,13 @@ class _Repeated:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _heat(device: DeviceTier, tier: RedisTier) -> None:
-    """Heat flows down: keys hit in the device tier count as used in Redis too."""
+async def _heat(device: DeviceTier, tier: RedisTier, leaders: Leaders, notes: Notes) -> None:
+    """Heat flows down: keys hit in the device tier count as used in Redis too. Who watches hears of them as well."""
     while True:
         await tier.measure()
         await asyncio.sleep(HEAT_EVERY_S)
         keys = device.resident_keys(HEAT_KEYS)
+        leaders.note(keys)
+        notes.forget_all_but(device.__contains__)
         if keys:
             await tier.touch(keys)

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.doctor import Access, add_doctor, add_keys
 from gateway.models_command import add_subcommands, print_running
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
     models = _call(commands, "models", _models, "list the models that run, and manage those that could")
     add_subcommands(models, _models, _registry)
     _call(commands, "health", _health, "ask whether the gateway serves; status 0 if it does")
+    for name, add in (("doctor", add_doctor), ("keys", add_keys)):
+        about = (add.__doc__ or "").strip()
+        add(commands.add_parser(name, help=about.partition(";")[0].rstrip("."), description=about), _redis_access)
     return parser, frozenset(commands.choices)
 
 
@@ -207,6 +211,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         settings = load(arguments.config, overrides)
     except SettingsError as error:
         raise CommandError("\nrefrain: ".join(str(error).splitlines())) from None
+    # Before NumPy is loaded. Its products here are small, and threads that wait for each other in them take ten times
+    # the processor time on a machine with other work to do.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     from cache_tiers.embedded import EmbeddedRedisError
     from cache_tiers.link import Unavailable
     from cache_tiers.master_key import MasterKeyError
@@ -324,6 +331,20 @@ def _models(arguments: argparse.Namespace) -> int:
     with _client(arguments) as client:
         print_running(client.list_models())
     return 0
+
+
+def _redis_access(arguments: argparse.Namespace) -> Access:
+    from gateway.settings import SettingsError, load
+
+    overrides: dict[str, Any] = {"redis": {"url": arguments.redis}} if arguments.redis else {}
+    if arguments.data_dir is not None:
+        overrides["data_dir"] = arguments.data_dir
+    try:
+        settings = load(arguments.config, overrides)
+    except SettingsError as error:
+        raise CommandError("\nrefrain: ".join(str(error).splitlines())) from None
+    masters = (settings.keys.master or settings.data_dir / "master.key", *settings.keys.other_masters)
+    return Access(settings.redis.url, settings.data_dir, settings.redis.get_deadline, masters)
 
 
 def _registry(arguments: argparse.Namespace) -> Registry:

@@ -47,6 +47,7 @@ class TenantKeys:
         self._input = hmac.digest(master, b"refrain input\0" + tenant.encode(), "sha256")
         self._cache = hmac.digest(master, b"refrain cache\0" + tenant.encode(), "sha256")
         self._tag = hmac.digest(master, b"refrain tag\0" + tenant.encode(), "sha256")
+        self._component = hmac.digest(master, b"refrain component\0" + tenant.encode(), "sha256")
 
     def input_digest(self, kind: str, canonical: bytes) -> bytes:
         """32 bytes that name the input alone; what recall turns a fingerprint into."""
@@ -62,6 +63,10 @@ class TenantKeys:
             parts.append(_LENGTH.pack(len(data)))
             parts.append(data)
         return CacheKey(self.tenant, hmac.digest(self._cache, b"".join(parts), "sha256"))
+
+    def component_key(self, name: bytes) -> CacheKey:
+        """Names what went between the models of an engine, by what the engine names it."""
+        return CacheKey(self.tenant, hmac.digest(self._component, name, "sha256"))
 
     def pair_id(self, query: bytes, digest: bytes, kind: str = "f") -> str:
         """The entry_id of a fuzzy answer: both input digests, halved, and a seal that says it was given here.

@@ -26,21 +26,24 @@ from typing import Any, TypeVar, cast
 
 from cache_tiers.device import Lease
 from cache_tiers.entry import CacheKey, Entry
-from cache_tiers.read_through import Answer, ReadThrough, Source
+from cache_tiers.read_through import Absence, Answer, ReadThrough, Source
 from gateway import wire
 from gateway.admission import Slots
 from gateway.audio import waveform
 from gateway.audits import Recalled, TenantPolicy, near_of, respoken_of
+from gateway.components import CallComponents, ComponentCache
 from gateway.encoders import Listener
 from gateway.engines import Engines
 from gateway.errors import BadField, DeadlineExceeded, EngineFailed, NotCached, Overloaded, listed
 from gateway.fingerprint.audit import Judgement
 from gateway.keys import KeyFields, Keys, TenantKeys
+from gateway.notes import Fuzzy, Notes
 from gateway.observe import Observer, Outcome
 from gateway.recall import Recall
 from gateway.respoken import Spoken
 from gateway.shortcuts import Shortcut, Shortcuts
-from gateway.tasks import INLINE_BYTES, RECOGNIZE, Task
+from gateway.stats import ABSENT, NOT_LOOKED, SPARED, TOO_OLD, UNAVAILABLE, UNLIKE, WITHHELD
+from gateway.tasks import INLINE_BYTES, RECOGNIZE, SYNTHESIZE, Task
 from gateway.tenants import CallContext, Tenants
 from gateway.text import SPEAKABLE
 from gateway.voices import NoNearVoice, VoiceBook
@@ -62,6 +65,7 @@ MISS, HIT_EXACT, HIT_FUZZY, COALESCED, BYPASS = (
 RIGHT, WRONG = -1.0, 4.0
 """Audits: the engine's log-odds that a remembered text is wrong, up to which it counts as right, and from which as
 wrong; undecided between."""
+_ABSENCES = {"": 0, "spared": SPARED, "absent": ABSENT, "unavailable": UNAVAILABLE}
 SHORT_LETTERS = 12
 POWER_SHORT, POWER_LONG = 0.7, 0.07
 """What share of wrong texts is so found among those of which the embedded recognizer is sure: of one or two words, and
@@ -93,6 +97,10 @@ class Call:
     """The take, where the request names a session in which commands said again may be answered as before."""
     known: Transcript | None = None
     """What a streaming recognizer has already made of the recording, so that a miss need not read it again."""
+    looked: Absence = ""
+    """Why no tier had the answer under the own key a moment ago, where that was asked already."""
+    cause: int = 0
+    """Why no tier could answer, a number of stats.CAUSES."""
 
     @property
     def fuzzy(self) -> bool:
@@ -142,11 +150,17 @@ class RequestPath:
         pool: Executor,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        step_limit_s: float | None,
+        notes: Notes,
+        components: ComponentCache | None = None,
     ) -> None:
+        self._components = components
+        self._notes = notes
         self._cache, self._keys, self._tenants, self._policies = cache, keys, tenants, policies
         self._engines, self._limits, self._voices, self._recall = engines, limits, voices, recall
         self._listener, self._audits = listener, recall.audits
         self._slots, self._observer, self._pool, self._clock, self._wall = slots, observer, pool, clock, wall
+        self._step_limit_s = step_limit_s
         self._shortcuts = Shortcuts()
 
     # ------------------------------------------------------------------------------------------ whole answers
@@ -159,24 +173,31 @@ class RequestPath:
         if shortcut is not None:
             lease = self._cache.lookup_device(shortcut.key)
             if lease is not None:
-                return self._respond_at_once(task.name, tenant, shortcut, lease, started, len(data))
+                body = self._respond_at_once(task.name, tenant, shortcut, "device", lease.entry, started, len(data))
+                lease.release()
+                return body
+            entry, absence = await self._cache.lookup_remote(shortcut.key)
+            if entry is not None:
+                return self._respond_at_once(task.name, tenant, shortcut, "redis", entry, started, len(data))
         decoded, input_digest = await self.decode(task, tenant, data)
         decoded = await self.hear_example(tenant, decoded)
         call = self.prepare(task, tenant, decoded, started, len(data), input_digest)
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             call.deadline = self._slots.now() + remaining_s
-        if shortcut is not None or not self._may_hit(call.decoded.control):
+        if shortcut is not None:
+            call.looked = absence if call.key == shortcut.key else ""
+            return await self.answer(call)
+        if not self._may_hit(call.decoded.control):
             return await self.answer(call)
         lease = self._cache.lookup_device(call.key)
         if lease is None or self._too_old(lease, call.decoded.control):
-            return await self.answer(call)
-        if call.near is None and call.decoded.control.max_age_s is None:
-            self._shortcuts.learn(task.name, tenant, data, call.key, call.fields)
+            return await self.answer(call, data)
+        self._learn(call, data)
         return self._respond_hit(call, lease)
 
-    async def answer(self, call: Call) -> bytes:
-        """The whole answer of a prepared call, wherever it comes from."""
+    async def answer(self, call: Call, data: bytes | None = None) -> bytes:
+        """The whole answer of a prepared call, wherever it comes from. `data`: the request, for the next one's sake."""
         while True:
             served = await self._serve(call, self._compute_whole(call))
             try:
@@ -188,28 +209,36 @@ class RequestPath:
                     raise
             finally:
                 served.release()
+        if data is not None and served.status is HIT_EXACT:
+            self._learn(call, data)
         self._settle(call, served, len(body), self._clock())
         return body + self._info(call, served)
 
+    def _learn(self, call: Call, data: bytes) -> None:
+        """Remembers which key the request has, where nothing else decides what it is answered with."""
+        if call.task is SYNTHESIZE:
+            self._notes.spoken(call.key, call.decoded.canonical)
+        if call.near is None and call.decoded.control.max_age_s is None:
+            self._shortcuts.learn(call.task.name, call.tenant, data, call.key, call.fields)
+
     def _respond_at_once(
-        self, task: str, tenant: str, shortcut: Shortcut, lease: Lease, started: float, bytes_in: int
+        self, task: str, tenant: str, shortcut: Shortcut, tier: str, entry: Entry, started: float, bytes_in: int
     ) -> bytes:
         """The hit that must cost next to nothing: two look-ups, one concatenation, one count.
 
         The cache_info is written in two parts, one that stays the same and the age; protobuf merges them.
         """
-        entry = lease.entry
-        if shortcut.created != entry.created:
+        of = (entry.created, tier)
+        if shortcut.of != of:
             name = "e" + shortcut.key.digest.hex()
-            shortcut.info = wire.info_suffix(HIT_EXACT, "device", 0.0, 1.0, shortcut.fields.engine, entry.cost_ms, name)
-            shortcut.created = entry.created
+            shortcut.info = wire.info_suffix(HIT_EXACT, tier, 0.0, 1.0, shortcut.fields.engine, entry.cost_ms, name)
+            shortcut.of = of
         body = b"".join((entry.frames[0], shortcut.info, wire.age_suffix(self._wall() - entry.created)))
-        lease.release()
         now = self._clock() - started
         fields = shortcut.fields
         self._observer.record(
             Outcome(
-                task, tenant, HIT_EXACT, "device", now, now, bytes_in, len(body), 0.0, entry.cost_ms, now * 1e3, 1.0,
+                task, tenant, HIT_EXACT, tier, now, now, bytes_in, len(body), 0.0, entry.cost_ms, now * 1e3, 1.0,
                 shortcut.key.digest, fields.voice, fields.emotion, False, fields.engine, fields.language,
             )
         )  # fmt: skip
@@ -253,6 +282,8 @@ class RequestPath:
         input_digest = await self._input_digest(task.name, tenant, decoded.canonical)
         in_frames = task.frames is not None
         call = self.prepare(task, tenant, decoded, started, bytes_in, input_digest, streaming=in_frames, engine=engine)
+        if in_frames:
+            self._notes.streamed(call.key, decoded.output)
         prepared(call)
         compute = self._compute_frames(call) if task.frames is not None else self._compute_whole(call)
         served = await self._serve(call, compute)
@@ -426,7 +457,10 @@ class RequestPath:
                 raise NotCached(f"no {call.task.name} answer to this request is cached")
         answer = await self._get(call, compute, refresh=refresh, store=not (bypass or control.no_store))
         max_age = control.max_age_s
+        if answer.source is Source.MISS:
+            call.cause = NOT_LOOKED if refresh else call.cause or _ABSENCES[answer.absence]
         if max_age is not None and answer.source is Source.HIT and answer.age_s > max_age:
+            call.cause = TOO_OLD
             answer.release()
             answer = await self._get(call, compute, refresh=True, store=not control.no_store)
         call.lookup_ms = (self._clock() - call.started) * 1e3
@@ -457,13 +491,15 @@ class RequestPath:
             ttl_s=call.decoded.control.ttl_s,
             tags=call.tags(),
             refresh=refresh,
+            looked=call.looked,
             cost_ms=lambda: call.compute_ms,
             on_commit=lambda key, entry: self._committed(call, entry),
         )
 
     async def _remembered(self, call: Call) -> Served | None:
         """What the tiers hold under the own key, else under the key of a recalled recording."""
-        served = await self._lookup(call, call.key, HIT_EXACT, 1.0, "e" + call.key.digest.hex())
+        name = "e" + call.key.digest.hex()
+        served = None if call.looked else await self._lookup(call, call.key, HIT_EXACT, 1.0, name)
         if served is not None:
             served.status, served.similarity, served.entry_id = self._hit(call)
         if served is not None or not call.fuzzy:
@@ -473,6 +509,7 @@ class RequestPath:
         )
         call.lookup_ms = (self._clock() - call.started) * 1e3
         if recalled is None:
+            call.cause = UNLIKE
             return await self._said_before(call)
         return await self._recalled(call, recalled, call.tenant, "f")
 
@@ -516,6 +553,7 @@ class RequestPath:
         if not self._slots.waiting:  # audits never stand in a caller's way
             self._audits.maybe_audit(books, recalled, lambda: self._judge(audited, words), call.fields.language)
         if not self._audits.may_serve(books, recalled):
+            call.cause = WITHHELD
             return None
         served.frames, served.release = _replay(shifted), lambda: None
         return served
@@ -536,9 +574,18 @@ class RequestPath:
 
     # --------------------------------------------------------------------------------------------- computing
 
-    async def _run(self, call: Call, *, early: bool = False) -> AsyncGenerator[Chunk, None]:
+    def _components_of(self, call: Call) -> CallComponents | None:
+        """What the engine may remember of this call. Asked for before the answer is, lest an erasure fall between."""
+        maker = call.engine.info.component
+        if self._components is None or not maker:
+            return None
+        return self._components.of_call(call.keys, maker, call.tags(), call.decoded.control)
+
+    async def _run(
+        self, call: Call, components: CallComponents | None = None, *, early: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
         """The engine's chunks, `early` where the caller gets each at once; the time spent in the engine is the answer's
-        compute cost."""
+        compute cost. Audits compute without `components`: they judge what memory gives."""
         decoded = call.decoded
         utterance = Utterance(
             content=wire.utterance_content(call.task.name, decoded.canonical),
@@ -547,7 +594,7 @@ class RequestPath:
             speed=decoded.speed,
             language=decoded.language,
         )
-        errand = Errand(call.deadline, early)
+        errand = Errand(call.deadline, early, components=components)
         ERRAND.set(errand)
         at_once = call.engine.info.at_once
         try:
@@ -557,7 +604,8 @@ class RequestPath:
                     # A slot for each step, so that a listener who does not read holds none between them.
                     async with self._slots.slot(admitted=admitted, at_once=at_once, deadline=call.deadline):
                         begun = self._clock()
-                        chunk = await anext(chunks, None)
+                        async with asyncio.timeout(self._step_limit_s):
+                            chunk = await anext(chunks, None)
                         call.compute_ms += max(0.0, self._clock() - begun - errand.waited_s) * 1e3
                         errand.waited_s = 0.0
                     if chunk is None:
@@ -572,24 +620,30 @@ class RequestPath:
             raise DeadlineExceeded("the deadline of the call would pass before its turn") from error
         except NothingToSpeak as error:
             raise BadField("input.text", decoded.canonical.decode(), SPEAKABLE, str(error)) from error
-        except (EngineError, ValueError) as error:
+        except (EngineError, TimeoutError, ValueError) as error:
             self._observer.engine_failed(call.fields.engine)
             facts = {"task": call.task.name, "engine": call.fields.engine[:12]}
             log.exception("engine failed", extra={"fields": facts})
-            raise EngineFailed(f"the {call.task.name} engine could not answer") from error
+            late = isinstance(error, TimeoutError)
+            what = f"did not answer within {self._step_limit_s:g} s" if late else "could not answer"
+            raise EngineFailed(f"the {call.task.name} engine {what}") from error
 
     def _compute_whole(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
+        components = self._components_of(call)
+
         async def compute() -> AsyncIterator[bytes]:
-            chunks: list[Chunk] = [call.known] if call.known else [chunk async for chunk in self._run(call)]
+            chunks: list[Chunk] = [call.known] if call.known else [chunk async for chunk in self._run(call, components)]
             yield await self.in_thread(call.task.whole, call.decoded, chunks)
 
         return compute
 
     def _compute_frames(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
+        components = self._components_of(call)
+
         async def compute() -> AsyncIterator[bytes]:
             assert call.task.frames is not None
             encoder = call.task.frames(call.decoded)
-            async with aclosing(self._run(call, early=True)) as chunks:
+            async with aclosing(self._run(call, components, early=True)) as chunks:
                 async for chunk in chunks:
                     for frame in encoder.push(chunk):
                         yield frame
@@ -647,12 +701,14 @@ class RequestPath:
     # -------------------------------------------------------------------------------------------- afterwards
 
     def _committed(self, call: Call, entry: Entry) -> None:
-        """A computed answer has been stored: remember the recording, so that it can be recalled."""
+        """A computed answer has been stored: remember the recording, so that it can be recalled, or the phrase."""
         if call.task is RECOGNIZE and call.policy.enrols:
             self._recall.enrol(call.key, entry, call.input_digest, call.decoded.canonical)
             if call.spoken is not None:
                 words = transcript_of(entry.frames[0])
                 self._recall.sessions.remember(call.spoken, call.input_digest, words, entry.tags)
+        elif call.task is SYNTHESIZE:
+            self._notes.spoken(call.key, call.decoded.canonical)
 
     def _info(self, call: Call, served: Served) -> bytes:
         return wire.info_suffix(
@@ -666,6 +722,9 @@ class RequestPath:
         )
 
     def _settle(self, call: Call, served: Served, sent: int, first: float, *, streaming: bool = False) -> None:
+        if served.status is HIT_FUZZY:
+            answer = Fuzzy(call.tenant, call.task.name, served.similarity, served.tier, self._wall())
+            self._notes.fuzzy(served.entry_id, answer)
         self._record(
             call, served.status, served.tier, served.similarity, served.saved_ms, sent, first, streaming=streaming
         )
@@ -703,6 +762,8 @@ class RequestPath:
                 streaming=streaming,
                 engine=call.fields.engine,
                 language=call.fields.language,
+                input=b"" if status in (HIT_EXACT, HIT_FUZZY) else call.input_digest,
+                cause=0 if status in (HIT_EXACT, HIT_FUZZY, COALESCED) else call.cause,
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 SERVICES = ("refrain.v1.Speech", "refrain.v1.CacheAdmin")
+PENDING = 16_384
+"""Calls that have arrived and that the event loop has not taken up. Of what is over its own limit of 1,000, gRPC
+cancels some by chance, without a word; streams that thousands of callers begin in one moment are more."""
 
 
 class PortTaken(Exception):
@@ -29,6 +33,8 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", max_receive_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                ("grpc.server.max_pending_requests", PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", PENDING),
             ],
         )
         self._server.add_generic_rpc_handlers(tuple(handlers))
@@ -38,6 +44,7 @@ class GrpcServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listens, and says SERVING. Returns the port. Raises `PortTaken`."""
+        _allow_connections()
         try:
             bound = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
@@ -53,3 +60,10 @@ class GrpcServer:
         self.serving = False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+
+
+def _allow_connections() -> None:
+    """Each connection is an open file, of which many systems allow 1,024 to a process that does not ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -47,6 +47,14 @@ def _seconds(value: object) -> object:
     return float(number) * _UNITS[unit]
 
 
+def _redis_url(url: str) -> str:
+    if url:
+        from cache_tiers.address import parse_address  # brings redis-py along
+
+        parse_address(url)
+    return url
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Size = Annotated[ByteSize, Field(ge=0)]
@@ -98,6 +106,9 @@ class Keys(_Table):
 
     master: Place | None = None
     """Seals what lies in Redis."""
+    other_masters: tuple[Place, ...] = ()
+    """Open what lies in Redis and seal nothing: the next master key before it takes over, the last one until all data
+    keys are wrapped anew (docs/operations.md)."""
     digest: Place | None = None
     """Makes cache keys. Another one is a flush: nothing stored before is found again."""
 
@@ -128,6 +139,9 @@ class Tenant(_Table):
     pool_audits: bool = False
     """Share what audits found with all other tenants that have this set, so that fuzzy answers begin sooner. What is
     shared is counts; and none, of a tenant whose own audits have raised an alarm."""
+    device_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest share of the first tier that its answers may take: past it, they make room for each other. With 1 it
+    may push out all others'."""
     respoken: Literal["never", "on_request"] = "on_request"
     """Whether a command said again, in a request that names its session and may be answered fuzzily, is answered as the
     first time. Audited by itself, under the same limit."""
@@ -137,15 +151,24 @@ class Device(_Table):
     """The first tier: memory of the device that runs the models."""
 
     size: Size = ByteSize(256 << 20)
-    policy: Literal["lfu", "lru"] = "lfu"
-    """Who is evicted. Plain LFU is better than LRU on speech, which is a power law; LRU is better on web logs."""
+    """For answers, in host memory whatever the device: no model reads them."""
+    components: Size = ByteSize(32 << 20)
+    """Beside it, on the device itself, for mels between acoustic model and vocoder: a text asked for again in another
+    encoding or rate then costs the vocoder alone. 0 for none."""
+    policy: Literal["worth", "tinylfu", "lfu", "lru"] = "worth"
+    """Who is evicted. By worth: frequency times compute saved per byte, aged; it finds out by itself how far frequency
+    outweighs recency, and alone has pins and device_share (docs/benchmarks.md has all of them side by side)."""
+    pin_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of this tier that pinned answers may take."""
 
 
 class Redis(_Table):
     """The second tier."""
 
-    url: str = Field(default="", repr=False)
-    """redis://, rediss:// or unix://; empty for a private server that is started and kept in the data folder."""
+    url: Annotated[str, AfterValidator(_redis_url)] = Field(default="", repr=False)
+    """redis://, rediss:// or unix:// for one server, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE for the master that
+    Sentinels name, redis+cluster://HOST:PORT,HOST:PORT for a Cluster, both with rediss for TLS; empty for a private
+    server that is started and kept in the data folder."""
     maxmemory: Size = ByteSize(1 << 30)
     """Of the private server. Another's is its operator's."""
     get_deadline: Seconds = 0.05
@@ -158,6 +181,9 @@ class Redis(_Table):
     """How long an answer stays where its request did not say."""
     ttl_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of a time to live by which it is shortened at random, lest answers stored together expire together."""
+    pack_up_to: Size = ByteSize(16 << 10)
+    """Answers of at most this size are stored packed where that saves a tenth or more: transcripts and fingerprints.
+    Speech as LINEAR16 shrinks to 0.72, but takes half as long again to read then; "16 MiB" if memory matters more."""
 
 
 class Engines(_Table):
@@ -177,6 +203,8 @@ class Engines(_Table):
     """Within one model run; 0 for as many as there are cores."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Model runs at once; 0 for as many as there are cores."""
+    step_limit: Seconds = 120.0
+    """A model run that has not ended by then is broken off, and its request fails; 0 for no limit."""
     queue: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     """Runs that may wait for a worker; a caller past that gets RESOURCE_EXHAUSTED and when to come back."""
 
@@ -192,6 +220,17 @@ class Trace(_Table):
     """A file that has grown to this is ended and the next begun."""
     keep: Annotated[int, Field(ge=0)] = 16
     """Files kept, the newest; 0 for all."""
+
+
+class Status(_Table):
+    """The status page, under / at the address for metrics. Everyone it is served to sees counts; entries, and what can
+    be done with them, are for callers with a tenant's rights."""
+
+    page: Literal["off", "loopback", "all"] = "loopback"
+    """Who gets it: nobody, browsers on this machine (a tunnel is one), or whoever reaches `listen.http_host`."""
+    show_text: bool = False
+    """Whether the page tells the words of transcripts and spoken phrases to those with rights. Phrases are then kept in
+    memory beside their entries."""
 
 
 class Log(_Table):
@@ -227,6 +266,7 @@ class Settings(BaseSettings):
     price_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
     """What an hour of compute costs, for reports; 0 for no talk of money."""
     trace: Trace = Trace()
+    status: Status = Status()
     log: Log = Log()
 
     def tenant(self, name: str) -> Tenant:
@@ -248,6 +288,12 @@ class Settings(BaseSettings):
         for name in {*self.tokens.values(), *self.tenants}:
             if not _NAMES.fullmatch(name):
                 raise ValueError(f"tenant {name!r}: a name is 1 to 64 letters, digits and _ . -, letter or digit first")
+        for name, tenant in self.tenants.items():
+            if tenant.device_share < 1 and self.device.policy != "worth":
+                raise ValueError(
+                    f"tenants.{name}.device_share = {tenant.device_share:g}: device.policy = {self.device.policy!r} has"
+                    ' no shares; allowed is 1, or any with device.policy = "worth"'
+                )
         if any(not token.isascii() or [token] != token.split() for token in self.tokens):
             raise ValueError("tokens: a token is one word of ASCII characters")
         if not self.tokens and not is_loopback(self.listen.host):

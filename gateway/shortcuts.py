@@ -1,8 +1,13 @@
 """Request bytes to cache key, for requests seen before: what a hit needs, without decoding the request again.
 
 Decoding, resolving the voice and hashing are functions of the request's bytes and the tenant, so their result can be
-remembered. Kept under a keyed hash of the bytes, so that no text stays here; only small requests, and only those whose
-answer depends on nothing but the key.
+remembered. Kept under a keyed hash of the bytes, so that nothing that was said stays here; only requests that are
+hashed in a moment, and only those whose answer depends on nothing but the key.
+
+What is long is hashed by GMAC (NIST SP 800-38D: AES-256-GCM of no plaintext), under a key of this process and always
+the same nonce. Tags made with one nonce would give the key away to whoever saw them; these never leave this object.
+Whoever sees none can make two requests that collide only by chance: for requests of `MOST_BYTES` 2^-114 a pair. For 3 s
+of speech it takes 6 us, where BLAKE2b takes 100 and the input digest, HMAC-SHA-256, 54.
 """
 
 from __future__ import annotations
@@ -10,12 +15,18 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cache_tiers.entry import CacheKey
 from gateway.keys import KeyFields
 
-MOST_BYTES = 4096
-"""Larger requests are sounds and mels, of which hashing costs what decoding does."""
+MOST_BYTES: Final = 256 << 10
+"""8 s of 16 kHz sound. Larger requests are decoded and hashed in a thread."""
+_SHORT_BYTES: Final = 1 << 10
+"""BLAKE2b is the quicker of the two up to here."""
+_NONCE: Final = bytes(12)
 
 
 @dataclass(slots=True)
@@ -24,8 +35,8 @@ class Shortcut:
 
     key: CacheKey
     fields: KeyFields
-    created: float = -1.0
-    """Of the entry that `info` speaks of."""
+    of: tuple[float, str] = (-1.0, "")
+    """When the entry that `info` speaks of was made, and its tier."""
     info: bytes = b""
 
 
@@ -34,7 +45,8 @@ class Shortcuts:
 
     def __init__(self, most: int = 16_384) -> None:
         self._most = most
-        self._hash = hashlib.blake2b(key=os.urandom(32), digest_size=16)
+        self._short = hashlib.blake2b(key=os.urandom(32), digest_size=16)
+        self._long = AESGCM(os.urandom(32))
         self._known: dict[tuple[str, str, bytes], Shortcut] = {}
 
     def find(self, task: str, tenant: str, data: bytes) -> Shortcut | None:
@@ -55,6 +67,8 @@ class Shortcuts:
         self._known.clear()
 
     def _digest(self, data: bytes) -> bytes:
-        mac = self._hash.copy()
+        if len(data) > _SHORT_BYTES:
+            return self._long.encrypt(_NONCE, b"", data)
+        mac = self._short.copy()
         mac.update(data)
         return mac.digest()

@@ -32,6 +32,19 @@ class _Waiting(Generic[A, R]):
     errand: Errand
     arrived: float
     turn: asyncio.Future[R]
+    batch: _Batch[A, R] | None = None
+    """Set when its turn has come."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch(Generic[A, R]):
+    entries: Sequence[_Waiting[A, R]]
+    done: asyncio.Future[Sequence[R]]
+
+    def leave(self) -> None:
+        """One of its callers has: if that was the last, nobody waits for it any more."""
+        if all(entry.turn.done() for entry in self.entries):
+            self.done.cancel()
 
 
 class Batcher(Generic[A, R]):
@@ -84,6 +97,8 @@ class Batcher(Generic[A, R]):
         except asyncio.CancelledError:
             if entry in self._queue:
                 self._queue.remove(entry)
+            if entry.batch is not None:
+                entry.batch.leave()
             raise
 
     def _pump(self) -> None:
@@ -130,6 +145,8 @@ class Batcher(Generic[A, R]):
         except RuntimeError as error:  # the executor is shut down
             done = loop.create_future()
             done.set_exception(error)
+        for entry in batch:
+            entry.batch = _Batch(batch, done)
         done.add_done_callback(lambda result: self._finish(batch, size, began, result))
 
     def _finish(self, batch: list[_Waiting[A, R]], size: int, began: float, done: asyncio.Future[Sequence[R]]) -> None:

@@ -9,9 +9,12 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from models.utterance import Chunk, Samples, Transcript, Utterance, Waveform
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 class EngineError(Exception):
@@ -30,6 +33,26 @@ class TooLate(Exception):
     """The deadline of an errand passed, or would have passed, before its work could begin; none was done."""
 
 
+class Components(Protocol):
+    """What one call may find again of what went between models in earlier calls, and leave there for later ones.
+
+    A name stands for all that the tensor depends on: the models that made it, and their inputs.
+    """
+
+    @property
+    def device(self) -> str:
+        """Where the tensors lie, as onnxruntime names it."""
+        ...
+
+    async def find(self, name: bytes) -> ort.OrtValue | None:
+        """The tensor kept under that name: a copy, which stays whatever becomes of the one that is kept."""
+        ...
+
+    async def keep(self, name: bytes, tensor: ort.OrtValue, cost_ms: float) -> None:
+        """Leaves a whole tensor that took `cost_ms` to make. It may be gone at any time, or not be taken at all."""
+        ...
+
+
 @dataclass(slots=True)
 class Errand:
     """What an engine may know of the call it works for, beside the utterance."""
@@ -40,6 +63,8 @@ class Errand:
     """Whether the caller hears the first chunk before the last is made, so that a small one soon is worth its price."""
     waited_s: float = 0.0
     """Seconds of the run that went by while others' work was done, which are no cost of this one."""
+    components: Components | None = None
+    """None where nothing may be remembered."""
 
 
 ERRAND: ContextVar[Errand] = ContextVar("ERRAND")
@@ -66,6 +91,8 @@ class EngineInfo:
     emotions: tuple[str, ...] = ()
     sample_rate: int = 0
     """Hz of what it takes in (recognizer, speaker, emotion) or puts out (synthesizer, vocoder)."""
+    component: str = ""
+    """Identity of what makes the `Components` it asks for; empty for an engine that asks for none."""
     at_once: int = 1
     """Runs that it works on together, so that they cost little more than one."""
     voice_embeddings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

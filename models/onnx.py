@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from models.registry.graph import graph_of, mismatch
+from models.threads import run_options
 
 log = logging.getLogger("refrain.onnx")
 
@@ -74,7 +75,7 @@ class OnnxModel:
         self.session = session_of(folder / "model.onnx", data, providers, threads)
         self.provider: str = self.session.get_providers()[0]
         """The one that really runs."""
-        self.device = _DEVICES.get(self.provider, "cpu")
+        self.device = device_of(self.session)
         """Where its outputs are made, as onnxruntime names it."""
         if wrong := mismatch(self.manifest, graph_of(self.session)):
             raise ModelFileError(f"{folder / 'model.onnx'}: {wrong}")
@@ -83,7 +84,7 @@ class OnnxModel:
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """One call of the graph; thread-safe and blocking, so callers put it in a thread."""
-        return list(self.session.run(None, dict(feeds)))
+        return list(self.session.run(None, dict(feeds), run_options()))
 
     def on_device(self, feeds: Mapping[str, Any], to_host: Sequence[str] = ()) -> list[ort.OrtValue]:
         """As `run`, for a chain: feeds may be `onnxruntime.OrtValue`s, used where they lie, and outputs stay on
@@ -96,8 +97,13 @@ class OnnxModel:
                 binding.bind_cpu_input(name, np.ascontiguousarray(value))
         for name in self.output_names:
             binding.bind_output(name, "cpu" if name in to_host else self.device)
-        self.session.run_with_iobinding(binding)
+        self.session.run_with_iobinding(binding, run_options())
         return list(binding.get_outputs())
+
+
+def device_of(session: ort.InferenceSession) -> str:
+    """Where a session's tensors lie, as onnxruntime names it: by the provider that really runs."""
+    return _DEVICES.get(session.get_providers()[0], "cpu")
 
 
 def session_of(path: Path, data: bytes, providers: Sequence[str], threads: int) -> ort.InferenceSession:
@@ -110,6 +116,7 @@ def session_of(path: Path, data: bytes, providers: Sequence[str], threads: int) 
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # or it keeps a plan for each length of input it ever had, for ever
     wanted = [*dict.fromkeys([*providers, CPU])]
     known = ort.get_available_providers()
     usable = [(name, _OPTIONS.get(name, {})) for name in wanted if name in known]

@@ -1,6 +1,7 @@
 """Text to speech at run time: front end ─▶ acoustic model (mel) ─▶ any vocoder, clause by clause.
 
-Both models are pure functions of their inputs, so the same utterance always gives the same samples.
+Both models are pure functions of their inputs, so the same utterance always gives the same samples. And a clause's mel
+may be remembered: it is the same for every vocoder, sample rate and encoding, and in whatever text the clause stands.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import hashlib
 import importlib.metadata
 import io
 import math
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,9 @@ from models.pronounce import PAUSE, Pronouncer
 from models.text import Clause, clauses, pronounced
 from models.utterance import MEL_BANDS, MEL_HOP, MEL_RATE, Audio, Chunk, Samples, Text, Utterance
 from models.vocoder import EARLY_FRAMES, GROWTH, Vocoder
+
+T = TypeVar("T")
+Feeds = Mapping[str, npt.NDArray[Any]]
 
 VERSION: Final = 2
 """Raise when this file makes other samples from the same models: it is part of the identity."""
@@ -95,6 +100,8 @@ class AcousticModel:
         """Where it makes its mels; "cpu" is the host."""
         self._cut = session_of(CUT, CUT.read_bytes(), providers, threads)
         self.identity = digest_of(self._model.identity, self._pronouncer.identity, *_front_end())
+        self.component = digest_of(self._model.identity, CUT.read_bytes(), _LEADS.tobytes())
+        """Identity of what makes a mel of what `feeds` gives: the graphs, and not how words become symbols."""
 
     def check(self, voice: str, emotion: str, speed: float) -> None:
         """Raises `ValueError` that names field, value and what is allowed. Empty means the first voice, or neutral."""
@@ -107,13 +114,17 @@ class AcousticModel:
 
     def clause_mel(self, clause: Clause, voice: str = "", emotion: str = "", speed: float = 1.0) -> Samples:
         """Mel of one clause with little silence around it: float32 [80, T]. Raises `ValueError` as `check` does."""
-        mel, frames = self._model.run(self._feeds(clause, voice, emotion, speed))
+        mel, frames = self._model.run(self.feeds(clause, voice, emotion, speed))
         before, after = int(frames[0, 0]), int(frames[0, -1])
         return np.ascontiguousarray(mel[0, :, max(0, before - LEAD_IN) : mel.shape[2] - max(0, after - LEAD_OUT)])
 
     def clause_on_device(self, clause: Clause, voice: str = "", emotion: str = "", speed: float = 1.0) -> ort.OrtValue:
         """As `clause_mel`, but float32 [1, 80, T] and still where this model runs."""
-        mel, frames = self._model.on_device(self._feeds(clause, voice, emotion, speed))
+        return self.on_device(self.feeds(clause, voice, emotion, speed))
+
+    def on_device(self, feeds: Feeds) -> ort.OrtValue:
+        """What `clause_on_device` gives."""
+        mel, frames = self._model.on_device(feeds)
         binding = self._cut.io_binding()
         binding.bind_ortvalue_input("mel", mel)
         binding.bind_ortvalue_input("frames", frames)
@@ -122,7 +133,8 @@ class AcousticModel:
         self._cut.run_with_iobinding(binding)
         return binding.get_outputs()[0]
 
-    def _feeds(self, clause: Clause, voice: str, emotion: str, speed: float) -> dict[str, npt.NDArray[Any]]:
+    def feeds(self, clause: Clause, voice: str = "", emotion: str = "", speed: float = 1.0) -> Feeds:
+        """What the graph is given for a clause, which its mel depends on alone. Raises `ValueError` as `check` does."""
         self.check(voice, emotion, speed)
         symbols = [self._ids[PAUSE]]
         for word in pronounced(clause, self._pronouncer):
@@ -232,6 +244,7 @@ class SynthesizerEngine:
             voices=acoustic.voices,
             emotions=acoustic.emotions,
             sample_rate=MEL_RATE,
+            component=acoustic.component,
             voice_embeddings={name: tuple(map(float, vector)) for name, vector in acoustic.embeddings.items()},
         )
 
@@ -244,41 +257,60 @@ class SynthesizerEngine:
             raise EngineError(f"content: is {type(utterance.content).__name__}, but a synthesizer takes a Text")
         if utterance.language and utterance.language.lower().split("-")[0] != "en":
             raise ValueError(f"language: '{utterance.language}' is not spoken; allowed is en (as en-US)")
-        loop = asyncio.get_running_loop()
         voice, emotion, speed = utterance.voice, utterance.emotion, utterance.speed
         words = utterance.content.text
         try:
-            plan = await loop.run_in_executor(self._executor, self._acoustic.plan, words, voice, emotion, speed)
+            plan = await self._in_thread(self._acoustic.plan, words, voice, emotion, speed)
         except ValueError:
             raise
         except Exception as error:
             raise EngineError(f"synthesizer {self.info.name}: {error}") from error
-        early = (ERRAND.get(None) or Errand()).early and self._chained is not None and self._acoustic.device == "cpu"
+        errand = ERRAND.get(None) or Errand()
+        early = errand.early and self._chained is not None and self._acoustic.device == "cpu"
+        components = errand.components
+        if components is not None and components.device != self._acoustic.device:
+            components = None
         try:
-            if early:
-                pieces = self._pieces(*plan.pop(0), voice, emotion, speed)
-                while (piece := await loop.run_in_executor(self._executor, next, pieces, None)) is not None:
-                    yield piece
             for clause, pause in plan:
-                yield await loop.run_in_executor(self._executor, self._speak, clause, pause, voice, emotion, speed)
+                feeds = await self._in_thread(self._acoustic.feeds, clause, voice, emotion, speed)
+                name = self._name(feeds)
+                mel = await components.find(name) if components is not None else None
+                made_ms = 0.0
+                if mel is None:
+                    began = time.perf_counter()
+                    mel = await self._in_thread(self._acoustic.on_device, feeds)
+                    made_ms = (time.perf_counter() - began) * 1e3
+                if early:
+                    early = False
+                    pieces = self._pieces(mel, pause)
+                    while (piece := await self._in_thread(next, pieces, None)) is not None:
+                        yield piece
+                else:
+                    yield await self._in_thread(self._speak, mel, pause)
+                if components is not None and made_ms:  # once it is heard, which nothing should keep waiting
+                    await components.keep(name, mel, made_ms)
         except Exception as error:
             raise EngineError(f"synthesizer {self.info.name}: {error}") from error
 
-    def _pieces(self, clause: Clause, pause: float, voice: str, emotion: str, speed: float) -> Iterator[Audio]:
+    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+    def _name(self, feeds: Feeds) -> bytes:
+        """Names the mel of a clause by all it depends on."""
+        parts = (part for name, value in feeds.items() for part in (name, value.tobytes()))
+        return bytes.fromhex(digest_of(self._acoustic.component, *parts))
+
+    def _pieces(self, mel: ort.OrtValue, pause: float) -> Iterator[Audio]:
         """What `_speak` makes, piece by piece. Blocks."""
         assert self._chained is not None
-        mel = self._acoustic.clause_mel(clause, voice, emotion, speed)
-        for wave in self._chained.stream([mel], EARLY_FRAMES, GROWTH):
+        for wave in self._chained.stream([mel.numpy()[0]], EARLY_FRAMES, GROWTH):
             yield _sound(wave, 0.0)
         if pause:
             yield _sound(np.zeros(0, np.float32), pause)
 
-    def _speak(self, clause: Clause, pause: float, voice: str, emotion: str, speed: float) -> Audio:
-        """One clause's samples, and its pause. Blocks."""
-        if self._chained is not None:
-            wave = self._chained.wave_of(self._acoustic.clause_on_device(clause, voice, emotion, speed))
-        else:
-            wave = self._vocoder.wave(self._acoustic.clause_mel(clause, voice, emotion, speed))
+    def _speak(self, mel: ort.OrtValue, pause: float) -> Audio:
+        """The samples of one clause, and its pause. Blocks."""
+        wave = self._chained.wave_of(mel) if self._chained is not None else self._vocoder.wave(mel.numpy()[0])
         return _sound(wave, pause)
 
 

@@ -1,7 +1,8 @@
 """Protos in, canonical utterances out; chunks in, serialised responses out. Past this package nobody sees a proto.
 
 `values` are what requests become; `requests` decodes whole requests and stream configs; `streams` assembles what a
-stream sends; `responses` encodes; `messages` holds what is no answer of an engine.
+stream sends; `responses` encodes; `messages` holds what is no answer of an engine; `stored` is for people who look
+at what is kept.
 """
 
 from gateway.wire.requests import (
@@ -29,6 +30,7 @@ from gateway.wire.responses import (
     to_streaming,
     vocode_frame,
 )
+from gateway.wire.stored import Sound, sound_of, words_of
 from gateway.wire.streams import MelCollector, audio_collector, completed, mel_collector, sentences
 from gateway.wire.values import (
     CONFIDENCE,
@@ -53,6 +55,7 @@ __all__ = [
     "Match",
     "MelCollector",
     "Mode",
+    "Sound",
     "Status",
     "age_suffix",
     "audio_collector",
@@ -73,9 +76,11 @@ __all__ = [
     "recognize_frame",
     "sentences",
     "shift_words",
+    "sound_of",
     "streaming_recognize_frame",
     "synthesize_frame",
     "to_streaming",
     "utterance_content",
     "vocode_frame",
+    "words_of",
 ]

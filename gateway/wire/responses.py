@@ -178,11 +178,34 @@ def info_suffix(
 
 
 def age_suffix(age_s: float) -> bytes:
-    """Field 15 with nothing but its age, to the millisecond: what changes from hit to hit.
+    """Field 15 with nothing but its age, to the tenth of a millisecond: what changes from hit to hit.
 
-    An embedded message that comes twice is merged (protobuf encoding guide), so it completes an `info_suffix`.
+    An embedded message that comes twice is merged (protobuf encoding guide), so it completes an `info_suffix`. Written
+    out here, because making two messages for it takes as long as all else that a hit does.
     """
-    return pb.RecognizeResponse(cache_info=pb.CacheInfo(age=_duration(age_s))).SerializeToString()
+    whole, rest = divmod(max(round(age_s * 10_000), 0), 10_000)
+    duration = (_SECONDS + _varint(whole) if whole else b"") + (_NANOS + _varint(rest * 100_000) if rest else b"")
+    return bytes((*_CACHE_INFO, 2 + len(duration), *_AGE, len(duration))) + duration
+
+
+def _varint(number: int) -> bytes:
+    """A number of 0 or more in seven bits a byte (protobuf encoding guide)."""
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def _tag(field: int, wire_type: int) -> bytes:
+    return _varint(field << 3 | wire_type)
+
+
+_CACHE_INFO: Final = _tag(pb.RecognizeResponse.CACHE_INFO_FIELD_NUMBER, 2)
+_AGE: Final = _tag(pb.CacheInfo.AGE_FIELD_NUMBER, 2)
+_SECONDS: Final = _tag(Duration.SECONDS_FIELD_NUMBER, 0)
+_NANOS: Final = _tag(Duration.NANOS_FIELD_NUMBER, 0)
 
 
 _INFO: Final = pb.CacheInfo

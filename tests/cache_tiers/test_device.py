@@ -12,8 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from cache_tiers.device import DeviceTier, Lease
 from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.memory import HostMemory
+from cache_tiers.policy.base import PinRefused
 from cache_tiers.policy.lfu import LfuPolicy
 from cache_tiers.policy.lru import LruPolicy
+from cache_tiers.policy.worth import WorthPolicy
 
 SIZE = 1000
 
@@ -69,6 +71,37 @@ def test_a_hit_counts_for_the_policy() -> None:
     assert tier.stats.evictions["capacity"] == 1
 
 
+def test_a_pinned_entry_stays_until_it_is_unpinned_or_dropped() -> None:
+    memory = HostMemory(8 * SIZE)
+    tier = DeviceTier(memory, WorthPolicy(4 * SIZE), clock=Clock())
+    for n in range(3):
+        tier.store(key(n), entry())
+    assert tier.pin(key(1))
+    assert not tier.pin(key(99))
+    with pytest.raises(PinRefused, match="may take 1000"):
+        tier.pin(key(2))
+    for n in range(10, 40):
+        tier.store(key(n), entry())
+    assert key(1) in tier
+    assert tier.unpin(key(1))
+    assert not tier.unpin(key(99))
+    for n in range(40, 70):
+        tier.store(key(n), entry())
+    assert key(1) not in tier
+    tier.store(key(1), entry())
+    assert tier.pin(key(1))
+    assert tier.drop(key(1))
+    assert key(1) not in tier
+
+
+def test_a_policy_without_pins_says_so() -> None:
+    tier, _ = tier_of(2)
+    tier.store(key(1), entry())
+    with pytest.raises(PinRefused, match="LruPolicy has no pins"):
+        tier.pin(key(1))
+    assert not tier.unpin(key(1))
+
+
 def test_an_entry_expires_by_the_given_clock_and_is_dropped() -> None:
     clock = Clock()
     tier, memory = tier_of(2, clock)
@@ -107,11 +140,11 @@ def test_a_dropped_block_lives_until_its_last_lease_is_released() -> None:
     assert (tier.stats.bytes, tier.stats.leased_bytes, memory.free_bytes) == (0, SIZE, SIZE)
     first.release()
     first.release()
-    assert memory.read(block) == second.entry.frames
+    assert memory.copy_out(block) == second.entry.frames
     second.release()
     assert (tier.stats.leased_bytes, memory.free_bytes) == (0, 2 * SIZE)
     with pytest.raises(ValueError, match="released"):
-        memory.read(block)
+        memory.copy_out(block)
     with pytest.raises(ValueError, match="released"):
         _ = second.block
 
@@ -148,7 +181,7 @@ def test_an_entry_is_refused_when_its_victims_are_all_in_use() -> None:
     tier.store(key(1), entry())
     in_use = leased(tier, key(1))
     assert not tier.store(key(2), entry())
-    assert memory.read(in_use.block) == in_use.entry.frames
+    assert memory.copy_out(in_use.block) == in_use.entry.frames
     in_use.release()
     assert tier.store(key(2), entry())
 
@@ -208,9 +241,11 @@ def test_a_policy_larger_than_its_memory_is_refused() -> None:
 
 def test_host_memory_refuses_what_does_not_fit_and_a_second_release() -> None:
     memory = HostMemory(10)
-    block = memory.place((b"abc",), 8)
+    block = memory.allocate(8)
     assert block is not None
-    assert memory.place((b"abc",), 3) is None
+    memory.copy_in(block, (b"abc",))
+    assert memory.copy_out(block) == (b"abc",)
+    assert memory.allocate(3) is None
     memory.release(block)
     assert memory.free_bytes == 10
     with pytest.raises(ValueError, match="released before"):
@@ -287,7 +322,7 @@ class DeviceMachine(RuleBasedStateMachine):
         }
         assert set(tier._hit) <= set(tier._residents)
         for lease, frames in self.leases:
-            assert self.memory.read(lease.block) is frames, "nothing is freed under a lease"
+            assert self.memory.copy_out(lease.block) is frames, "nothing is freed under a lease"
 
 
 TestAnySequence = DeviceMachine.TestCase

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ class Remote:
         self.gate.set()
         self.lookups = 0
         self.hint = True
+        self.away = False
         self.failure: Exception | None = None
         self.full = False
 
@@ -198,6 +200,22 @@ async def test_a_hint_that_says_no_spares_the_look_up(house: House) -> None:
     assert (house.remote.lookups, house.cache.stats.remote_spared) == (0, 1)
 
 
+async def test_a_miss_says_what_became_of_the_look_up(house: House) -> None:
+    async def absence(**options: Any) -> str:
+        answer = await house.cache.get(KEY, house.model.load, store=False, **options)
+        answer.release()
+        return answer.absence
+
+    assert await absence() == "absent"
+    assert await absence(refresh=True) == ""
+    house.remote.away = True
+    assert await absence() == "unavailable"
+    house.remote.hint = False
+    assert await absence() == "spared"
+    house.remote.hint, house.remote.failure = True, OSError("connection reset")
+    assert await absence() == "unavailable"
+
+
 async def test_a_remote_tier_that_fails_is_a_miss_and_a_counter(house: House) -> None:
     house.remote.failure = OSError("connection reset")
     told: list[CacheKey] = []
@@ -251,6 +269,50 @@ async def test_lookup_reads_the_tiers_and_joins_no_flight(house: House) -> None:
     assert again.tier == "device"
     again.release()
     flying.release()
+
+
+async def test_who_looks_in_the_remote_tier_alone_shares_the_look_up_and_moves_it_up(house: House) -> None:
+    house.remote.held[KEY] = STORED
+    house.remote.gate.clear()
+    asked = [asyncio.create_task(house.cache.lookup_remote(KEY)) for _ in range(8)]
+    await settle()
+    house.remote.gate.set()
+    found = await asyncio.gather(*asked)
+    assert [entry and entry.frames for entry, _ in found] == [STORED.frames] * 8
+    assert (house.remote.lookups, KEY in house.device) == (1, True)
+    assert await house.cache.lookup_remote(OTHER) == (None, "absent")
+    house.remote.hint = False
+    assert await house.cache.lookup_remote(OTHER) == (None, "spared")
+
+
+async def test_when_who_looks_in_the_remote_tier_leaves_the_others_ask_for_themselves(house: House) -> None:
+    house.remote.held[KEY] = STORED
+    house.remote.gate.clear()
+    first, second = (asyncio.create_task(house.cache.lookup_remote(KEY)) for _ in range(2))
+    await settle()
+    first.cancel()
+    assert await second == (None, "")
+    house.remote.gate.set()
+    assert (await house.cache.lookup_remote(KEY))[0] is not None
+    assert first.cancelled()
+
+
+async def test_one_of_those_who_share_a_look_up_may_leave(house: House) -> None:
+    house.remote.held[KEY] = STORED
+    house.remote.gate.clear()
+    first, second = (asyncio.create_task(house.cache.lookup_remote(KEY)) for _ in range(2))
+    await settle()
+    second.cancel()
+    house.remote.gate.set()
+    assert (await first)[0] is not None
+    with pytest.raises(asyncio.CancelledError):
+        await second
+
+
+async def test_who_has_looked_does_not_look_again_and_is_told_what_it_said(house: House) -> None:
+    answer = await house.ask(looked="unavailable")
+    assert (answer.source, answer.absence, house.remote.lookups) == (Source.MISS, "unavailable", 0)
+    answer.release()
 
 
 async def test_an_expired_remote_entry_is_a_miss(house: House) -> None:

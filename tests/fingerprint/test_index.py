@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.fingerprint.bits import Fingerprint
+from gateway.fingerprint.bits import Fingerprint, fingerprint
+from gateway.fingerprint.flat import sketch
 from gateway.fingerprint.index import RecallIndex
 from gateway.fingerprint.keys import HASH_BITS, probes, stored_keys
 from gateway.fingerprint.listen import listen
@@ -135,6 +136,21 @@ def test_growing_past_the_scan_changes_to_keys_and_keeps_everything() -> None:
     assert all(index.lookup(heard(seed)) is not None for seed in SEEDS)
     index.rebuilding = True
     assert index.lookup(heard(3)) is not None
+
+
+@pytest.mark.parametrize("syllables", [3, 12])
+def test_a_sketch_asks_for_what_was_said_where_noise_leaves_most_of_it(syllables: int) -> None:
+    clean = say(21, syllables)
+    stored, query = fingerprint(clean), listen(hiss(clean, 0, 1))
+    assert stored is not None
+    assert query is not None
+    at, bits, mask = sketch(query)
+    assert len(at) == 12
+    assert (np.diff(at) > 0).all()
+    assert np.bitwise_count(mask).tolist() == [20] * 12
+    wrong = np.bitwise_count((bits ^ stored.bits[at]) & mask).sum() / np.bitwise_count(mask).sum()
+    own = np.bitwise_count(query.bits ^ stored.bits)[stored.active].mean() / 32
+    assert wrong < 0.1 < own
 
 
 def test_an_empty_index_knows_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.listen import listen
-from gateway.fingerprint.verify import verify
+from gateway.fingerprint.verify import of_the_whole, verify
 from models.utterance import Samples
 from tests.fingerprint.voice import RATE, hiss, say, splice
 
@@ -70,6 +70,15 @@ def test_more_speech_on_either_side_is_not_the_same() -> None:
     short, long = say(9, 3), np.concatenate([say(9, 3), say(10, 3)])
     assert verify(of(long), stored(short)).reason == "the query has more speech"
     assert not verify(of(short), stored(long)).accepted
+
+
+def test_every_length_has_its_test_of_the_whole_and_the_shortest_the_strictest() -> None:
+    alike = 1.2  # the most that agrees
+    needed = [
+        least - weight * alike for weight, least in (of_the_whole(frames) for frames in (1, 27, 28, 44, 45, 2000))
+    ]
+    assert needed[0] == needed[1] > needed[4] == needed[5]
+    assert needed[2] == needed[3]
 
 
 def test_min_similarity_only_tightens() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -21,17 +23,16 @@ def redis_server() -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A gateway on an event loop in a thread of its own, for tests with blocking stubs; its own are not for them."""
+@contextlib.contextmanager
+def threaded(folder: Path, **tables: Any) -> Iterator[Rig]:
+    """A gateway on an event loop in a thread of its own, for tests that block; its own stubs are not for them."""
     ready: list[Rig] = []
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
-    folder: Path = tmp_path_factory.mktemp("gateway")
 
     async def serve() -> None:
         try:
-            async with gateway(folder, listen={"max_message_bytes": 6 << 20}) as rig:
+            async with gateway(folder, **tables) as rig:
                 ready.append(rig)
                 started.set()
                 await stop.wait()
@@ -46,6 +47,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     loop.call_soon_threadsafe(stop.set)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One for all tests of a module."""
+    with threaded(tmp_path_factory.mktemp("gateway"), listen={"max_message_bytes": 6 << 20}) as rig:
+        yield rig
 
 
 @pytest.fixture

@@ -115,10 +115,10 @@ async def test_what_was_admitted_before_waits_in_line_though_the_queue_is_full()
     assert (log, slots.waiting) == ([1], 2)
     await first.finish()
     await second.running.wait()
-    assert log == [1, 2]
+    assert log == [1, 3, 2]
     await second.finish()
     await step
-    assert (log, slots.running, slots.waiting) == ([1, 2, 3], 0, 0)
+    assert (slots.running, slots.waiting) == (0, 0)
 
 
 async def test_a_waiter_that_is_cancelled_leaves_the_line_at_once() -> None:
@@ -281,4 +281,27 @@ async def test_a_deadline_that_passed_in_line_is_no_run() -> None:
     with pytest.raises(DeadlineExceeded, match="passed"):
         await task
     assert not ran
+    assert (slots.running, slots.waiting) == (0, 0)
+
+
+async def test_what_has_begun_goes_on_before_anything_new_begins() -> None:
+    slots, order = made(1, 10), list[str]()
+
+    async def step(name: str, admitted: bool) -> None:
+        async with slots.slot(admitted=admitted):
+            order.append(name)
+
+    async with slots.slot():
+        tasks = [
+            asyncio.create_task(step(name, name.startswith("next"))) for name in ("new", "next", "newer", "next one")
+        ]
+        await settled()
+        assert slots.waiting == 4
+        left = asyncio.create_task(step("next that leaves", True))
+        await settled()
+        left.cancel()
+        await settled()
+        assert slots.waiting == 4
+    await asyncio.gather(*tasks)
+    assert order == ["next", "next one", "new", "newer"]
     assert (slots.running, slots.waiting) == (0, 0)

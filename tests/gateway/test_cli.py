@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -409,6 +411,24 @@ def test_serve_hands_its_options_to_the_app(monkeypatch: pytest.MonkeyPatch, tmp
     (settings,) = served
     assert (settings.listen.port, settings.listen.http_port, settings.data_dir) == (0, 0, tmp_path)
     assert settings.log.format == "json"
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "3"}, "3"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")]
+)
+def test_serve_has_numpy_work_in_one_thread_unless_told_otherwise(given: dict[str, str], threads: str) -> None:
+    code = """
+import os, sys, unittest.mock
+from gateway.cli import main
+assert "numpy" not in sys.modules, "too late to say how many threads it has"
+sys.modules["gateway.app"] = unittest.mock.Mock()
+with unittest.mock.patch("asyncio.run", lambda work: print(os.environ["OPENBLAS_NUM_THREADS"])):
+    sys.exit(main(["serve"]))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment | given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == threads
 
 
 def test_what_keeps_the_gateway_from_starting_is_one_line(

@@ -148,3 +148,12 @@ def test_no_key_gives_its_text_away(keys: TenantKeys) -> None:
 def test_a_short_digest_key_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match=f"{length} bytes"):
         Keys(bytes(length))
+
+
+def test_what_is_kept_between_models_has_keys_of_its_own(keys: TenantKeys) -> None:
+    one = keys.component_key(DIGEST)
+    assert one == TenantKeys(MASTER, "acme").component_key(DIGEST)
+    assert one.tenant == "acme"
+    others = {keys.component_key(b"other"), TenantKeys(MASTER, "beta").component_key(DIGEST)}
+    assert one.digest not in {other.digest for other in others}
+    assert one.digest not in (keys.input_digest("", DIGEST), keys.cache_key(FIELDS, DIGEST).digest)

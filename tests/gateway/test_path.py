@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 
+from cache_tiers.entry import CacheKey
 from gateway.errors import DETAILS_KEY
 from models.engine import ERRAND, Busy, EngineError, Errand, TooLate
 from protos.refrain.v1 import cache_pb2, speech_pb2
@@ -284,6 +285,47 @@ async def test_a_streamed_mel_is_answered_at_half_close_and_replayed(rig: Rig) -
     whole = await rig.speech.Vocode(speech_pb2.VocodeRequest(mel={"data": mel.tobytes(), "bands": 80}))
     assert first.audio == second.audio == whole.audio_content
     assert [info.status for info in (*first.infos, *second.infos)] == [Status.MISS, Status.HIT_EXACT]
+
+
+async def test_answers_that_only_redis_has_are_found_by_the_request_alone(tmp_path: Path) -> None:
+    async with gateway(tmp_path, device={"size": 1_000}) as rig:  # too small for any answer
+        first = await rig.speech.Synthesize(say())
+        await rig.running.tier.drain()
+        answers = [await rig.speech.Synthesize(say()) for _ in range(4)]
+        assert {(answer.cache_info.status, answer.cache_info.tier) for answer in answers} == {
+            (Status.HIT_EXACT, "redis")
+        }
+        assert {answer.audio_content for answer in answers} == {first.audio_content}
+        assert len({answer.cache_info.entry_id for answer in answers}) == 1
+        assert rig.speaker.runs == 1
+        kept = say(cache_control={"mode": CONTROL.ONLY_IF_CACHED})
+        for _ in range(2):
+            assert (await rig.speech.Synthesize(kept)).cache_info.tier == "redis"
+        assert await rig.running.tier.delete(CacheKey("default", bytes.fromhex(first.cache_info.entry_id[1:])))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await rig.speech.Synthesize(kept)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        again = await rig.speech.Synthesize(say())
+        assert (again.cache_info.status, again.audio_content) == (Status.MISS, first.audio_content)
+        assert rig.speaker.runs == 2
+
+
+async def test_a_recording_heard_again_is_answered_by_its_bytes_for_its_own_tenant_and_options(tmp_path: Path) -> None:
+    sound = noise(3.0)
+    offsets = hear(sound, config={"features": {"enable_word_time_offsets": True}})
+    async with gateway(tmp_path, tokens={"a": "alice", "b": "bob"}) as rig:
+        alice, bob = ((("authorization", f"Bearer {token}"),) for token in "ab")
+        for _ in range(3):
+            answer = await rig.speech.Recognize(hear(sound), metadata=alice)
+        assert answer.cache_info.status == Status.HIT_EXACT
+        assert (await rig.speech.Recognize(hear(sound), metadata=bob)).cache_info.status == Status.MISS
+        timed = await rig.speech.Recognize(offsets, metadata=alice)
+        assert timed.cache_info.status == Status.MISS
+        assert timed.results[0].alternatives[0].words[0].HasField("end_offset")
+        assert rig.ear.runs == 3
+        for _ in range(2):
+            fresh = await rig.speech.Recognize(hear(sound, cache_control={"mode": CONTROL.BYPASS}), metadata=alice)
+            assert fresh.cache_info.status == Status.BYPASS
 
 
 async def test_counts_add_up(rig: Rig) -> None:

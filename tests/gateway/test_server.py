@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -56,6 +57,16 @@ async def server(gate: Gate) -> AsyncIterator[GrpcServer]:
 
 def _wait(channel: grpc.aio.Channel) -> Any:
     return channel.unary_unary("/test.Gate/Wait", bytes, bytes)
+
+
+async def test_as_many_connections_are_served_as_the_system_allows(server: GrpcServer) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        await server.start("127.0.0.1", 0)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_port_that_is_taken_is_said_to_be(server: GrpcServer) -> None:

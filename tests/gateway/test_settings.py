@@ -94,7 +94,7 @@ def test_tenants_have_policies_and_tokens(tmp_path: Path) -> None:
         ("[redis]\nmax_memory = 1", "redis.max_memory: no such setting (is maxmemory meant?); allowed here: url,"),
         ('[tenants.acme]\nfuzy = "never"', "tenants.acme.fuzy: no such setting (is fuzzy meant?)"),
         ("[listen]\nport = 99999", "listen.port = 99999: "),
-        ('[device]\npolicy = "fifo"', "device.policy = 'fifo': Input should be 'lfu' or 'lru'"),
+        ('[device]\npolicy = "fifo"', "device.policy = 'fifo': Input should be 'worth', 'tinylfu', 'lfu' or 'lru'"),
         ('[redis]\nttl = "3 weeks"', "known are ms, s, min, h, d"),
         ("[redis]\nttl = 0", "redis.ttl = 0: "),
         ('[tenants."a b"]', "tenant 'a b': a name is"),

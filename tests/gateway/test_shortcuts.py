@@ -1,4 +1,4 @@
-"""The same bytes of the same tenant for the same task find their key again; large requests and old ones do not."""
+"""The same bytes of the same tenant for the same task find their key again; what is too large or old does not."""
 
 from __future__ import annotations
 
@@ -28,6 +28,24 @@ def test_another_task_tenant_or_request_finds_nothing(other: tuple[str, str, byt
     shortcuts = Shortcuts()
     shortcuts.learn("synthesize", "acme", b"hello", KEY, FIELDS)
     assert shortcuts.find(*other) is None
+
+
+@pytest.mark.parametrize("size", [1, 1024, 1025, 96_044, MOST_BYTES])
+def test_of_any_size_one_other_byte_is_another_request(size: int) -> None:
+    shortcuts = Shortcuts()
+    shortcuts.learn("recognize", "acme", bytes(size), KEY, FIELDS)
+    assert shortcuts.find("recognize", "acme", bytes(size)) is not None
+    for place in {0, size // 2, size - 1}:
+        other = bytearray(size)
+        other[place] = 1
+        assert shortcuts.find("recognize", "acme", bytes(other)) is None
+    assert shortcuts.find("recognize", "acme", bytes(size - 1)) is None
+
+
+def test_what_is_kept_of_a_recording_is_a_few_bytes() -> None:
+    shortcuts = Shortcuts()
+    shortcuts.learn("recognize", "acme", bytes(MOST_BYTES), KEY, FIELDS)
+    assert [len(digest) for _, _, digest in shortcuts._known] == [16]
 
 
 @pytest.mark.parametrize(("size", "kept"), [(MOST_BYTES, True), (MOST_BYTES + 1, False)])

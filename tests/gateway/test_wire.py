@@ -557,6 +557,17 @@ def test_a_frame_and_its_suffix_are_one_response(kind: Any, frame: bytes) -> Non
     assert response == kind.FromString(frame)
 
 
+@pytest.mark.parametrize(
+    "age", [-1.0, 0.0, 4e-5, 6e-5, 1e-4, 0.0127, 0.9999, 0.99996, 1.0, 3.25, 127.0, 128.5, 86_400.1, 3e7]
+)
+def test_an_age_alone_is_written_as_protobuf_writes_it(age: float) -> None:
+    whole = wire.info_suffix(wire.Status.MISS, "", age, 0.0, "", 0.0, "")
+    ours = pb.VocodeResponse.FromString(whole + wire.age_suffix(age)).cache_info
+    assert ours.age == pb.VocodeResponse.FromString(whole).cache_info.age
+    alone = pb.VocodeResponse(cache_info=pb.CacheInfo(age=ours.age))
+    assert wire.age_suffix(age) == alone.SerializeToString()
+
+
 def test_ages_are_never_negative() -> None:
     suffix = wire.info_suffix(wire.Status.MISS, "", -0.5, 0.0, "", 0.0, "")
     assert pb.VocodeResponse.FromString(suffix).cache_info.age.ToMilliseconds() == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -269,6 +271,80 @@ async def test_who_hears_it_as_it_comes_hears_it_early(acoustic: AcousticModel, 
     assert len(early[0]) == EARLY_FRAMES * MEL_HOP < len(whole[0])
     np.testing.assert_allclose(np.concatenate(early), np.concatenate(whole), atol=1e-4)
     np.testing.assert_array_equal(early[-1], whole[-1])
+
+
+class Kept:
+    """Components that lie in a dictionary."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.tensors: dict[bytes, ort.OrtValue] = {}
+        self.costs: list[float] = []
+        self.found = 0
+
+    async def find(self, name: bytes) -> ort.OrtValue | None:
+        self.found += name in self.tensors
+        return self.tensors.get(name)
+
+    async def keep(self, name: bytes, tensor: ort.OrtValue, cost_ms: float) -> None:
+        assert name not in self.tensors
+        self.tensors[name] = tensor
+        self.costs.append(cost_ms)
+
+
+async def test_a_mel_is_made_once_for_all_vocoders_and_texts(
+    acoustic: AcousticModel, vocoder: Vocoder, pool: ThreadPoolExecutor
+) -> None:
+    engine, other = SynthesizerEngine(acoustic, vocoder, pool), SynthesizerEngine(acoustic, Level(), pool)
+    assert engine.info.component == other.info.component == acoustic.component
+    first, again = Utterance(Text("This is one clause. Goodbye.")), Utterance(Text("Goodbye. And this is new."))
+    plain = [np.concatenate(await collect(one, said)) for one in (engine, other) for said in (first, again)]
+    ERRAND.set(Errand(components=(kept := Kept())))
+    remembered = [np.concatenate(await collect(one, said)) for one in (engine, other) for said in (first, again)]
+    for one, two in zip(plain, remembered, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (len(kept.tensors), kept.found) == (3, 5)
+    assert min(kept.costs) > 0
+
+
+async def test_who_hears_it_early_shares_the_mels(
+    acoustic: AcousticModel, vocoder: Vocoder, pool: ThreadPoolExecutor
+) -> None:
+    engine = SynthesizerEngine(acoustic, vocoder, pool)
+    kept = Kept()
+    ERRAND.set(Errand(components=kept, early=True))
+    early = await collect(engine, Utterance(Text(SENTENCE)))
+    ERRAND.set(Errand(components=kept))
+    whole = await collect(engine, Utterance(Text(SENTENCE)))
+    assert (len(early) > 1, len(whole), len(kept.tensors), kept.found) == (True, 1, 1, 1)
+    np.testing.assert_allclose(np.concatenate(early), whole[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"voice": "rms"}, {"emotion": "sad"}, {"speed": 1.1}, {"content": Text("oh no")}])
+async def test_whatever_changes_a_mel_is_in_its_name(
+    acoustic: AcousticModel, pool: ThreadPoolExecutor, change: dict[str, Any]
+) -> None:
+    engine = SynthesizerEngine(acoustic, Level(), pool)
+    said = Utterance(Text("oh"), voice="slt", emotion="neutral")
+    ERRAND.set(Errand(components=(kept := Kept())))
+    await collect(engine, said)
+    await collect(engine, dataclasses.replace(said, **change))
+    assert (len(kept.tensors), kept.found) == (2, 0)
+
+
+async def test_mels_on_another_device_are_left_alone(acoustic: AcousticModel, pool: ThreadPoolExecutor) -> None:
+    ERRAND.set(Errand(components=(kept := Kept("elsewhere"))))
+    await collect(SynthesizerEngine(acoustic, Level(), pool), Utterance(Text("oh")))
+    assert not kept.tensors
+
+
+async def test_the_mel_of_a_clause_that_could_not_be_spoken_is_not_kept(
+    acoustic: AcousticModel, pool: ThreadPoolExecutor
+) -> None:
+    ERRAND.set(Errand(components=(kept := Kept())))
+    with pytest.raises(EngineError, match="out of memory"):
+        await collect(SynthesizerEngine(acoustic, Broken(), pool), Utterance(Text("oh")))
+    assert not kept.tensors
 
 
 async def test_same_in_same_out(acoustic: AcousticModel, pool: ThreadPoolExecutor) -> None:
