@@ -18,8 +18,9 @@ MIN_ACTIVE_S: Final = 0.3
 """Less speech than this is matched exactly only."""
 MAX_S: Final = 30.0
 """More than this is matched exactly only: no cached command is that long, and cost grows with length."""
-MIN_POWER: Final = 1e-9
-"""Mean power (-90 dBFS) under which a recording is silence: only dither would be compared."""
+MIN_POWER: Final = 5e-8
+"""Mean power (-73 dBFS) under which a recording is silence: only what the device itself hums would be compared, and
+that is the same in recordings of different speech."""
 
 _HEADER: Final = struct.Struct("<BIf")
 _VERSION: Final = 1

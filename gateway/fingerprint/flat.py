@@ -1,7 +1,8 @@
 """The other way to candidates: slide a sketch of the query over every frame stored; nothing escapes, while few are.
 
-A sketch is some frames of the query, spread over its speech, in their places. Cost grows with the seconds stored, so
-`index` uses this up to two hours of sound and keys beyond.
+A sketch is some frames of the query, in their places: of each the bits that the undistorted recording is surest to
+have there, by what is heard (`models.recall`). Cost grows with the seconds stored, so `index` uses this up to two hours
+of sound and keys beyond.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.fingerprint.bits import Fingerprint
-from models.signs import Words
+from models.signs import Words, packed
 
 SKETCH: Final = 12
 """Frames of a sketch."""
+BITS: Final = 20
+"""Bits of each that count: the surest of 32."""
+LONG: Final = 72
+"""Frames of speech (1.2 s) from which a sketch is spread over all of it: what plays a little faster or slower is found
+by short sketches, what is distorted by long ones, and words by their best frames."""
 _BLOCK: Final = 16_384
 """Places judged at a time: what fits a core's cache."""
 
@@ -48,25 +54,37 @@ class FlatTable:
         """Slots of the recordings nearest to a sketch of `query`, best first, and their distances 0..1."""
         if not self._starts:
             return np.zeros(0, np.int64), np.zeros(0)
-        at = _sketch_frames(query)
+        at, bits, mask = sketch(query)
         relative = at - at[0]
-        weight = int(np.bitwise_count(query.mask[at]).sum())
+        weight = int(np.bitwise_count(mask).sum())
         row = np.concatenate([self._bits[: self.frames], np.zeros(int(relative[-1]), np.uint32)])
         differ = np.zeros(self.frames, np.uint16)
         for start in range(0, self.frames, _BLOCK):
             end = min(start + _BLOCK, self.frames)
-            for frame, ahead in zip(at, relative, strict=True):
-                part = row[start + ahead : end + ahead] ^ query.bits[frame]
-                differ[start:end] += np.bitwise_count(part & query.mask[frame])
+            for ahead, wanted, counts in zip(relative, bits, mask, strict=True):
+                part = row[start + ahead : end + ahead] ^ wanted
+                differ[start:end] += np.bitwise_count(part & counts)
         least = np.minimum.reduceat(differ, self._starts)
         best = np.argsort(least, kind="stable")[:limit]
         return np.array(self._slots, np.int64)[best], least[best] / max(weight, 1)
 
 
-def _sketch_frames(query: Fingerprint) -> npt.NDArray[np.int64]:
-    """Frames spread over the loud part of the query, at least three apart where there is room."""
-    loud = np.flatnonzero(query.loud)
-    if len(loud) < SKETCH:
-        loud = np.flatnonzero(query.active)
-    picks = np.linspace(0, len(loud) - 1, min(SKETCH, len(loud))).round().astype(np.int64)
-    return np.asarray(loud[picks], dtype=np.int64)
+def sketch(query: Fingerprint) -> tuple[npt.NDArray[np.int64], Words, Words]:
+    """Frames of a query that `listen` made, the bits that they are likely to have in the undistorted recording, and
+    which of these count."""
+    odds = query.odds[::2]
+    size = np.abs(odds)
+    surest = size >= np.partition(size, -BITS, axis=1)[:, -BITS, None]
+    chance = 1 / (1 + np.exp(-size))
+    # What a frame tells: bits, less the entropy of their odds, where there is speech at all.
+    known = np.where(surest, 1 + chance * np.log2(chance) + (1 - chance) * np.log2(np.maximum(1 - chance, 1e-9)), 0.0)
+    speaks = query.heard.speech[:, 0] if query.heard is not None else query.active.astype(np.float32)
+    tells = known.sum(axis=1) * speaks
+    spoken = np.flatnonzero(speaks > 0.5)
+    if len(spoken) < SKETCH:
+        spoken = np.sort(np.argsort(-speaks, kind="stable")[:SKETCH])
+    if len(spoken) < LONG:
+        at = np.sort(spoken[np.argsort(-tells[spoken], kind="stable")[:SKETCH]])
+    else:
+        at = np.array([part[tells[part].argmax()] for part in np.array_split(spoken, SKETCH)])
+    return at, packed(odds[at] > 0), packed(surest[at])

@@ -34,23 +34,10 @@ SHORT: Final = 80
 """and that where under 80 frames (1.3 s) of speech are stored."""
 STORED_COVERAGE: Final = 0.80
 """Least share of the stored active frames that must lie inside the query."""
-WINDOW: Final = 15
-"""Frames of the worst-window test: 240 ms, shorter than a one-syllable word and longer than one noisy phone."""
-WINDOW_STRONG: Final = 8
-"""Strong stored frames without which a window says nothing."""
-LEAST_WINDOW: Final = 0.1
-"""Least share of what the query is sure of that must speak for the candidate, in every window."""
-AGREEMENT_COUNTS: Final = 20.0
-LEAST_WHOLE: Final = 19.2
-"""The judge looks for one bad moment. Another word may have none that is bad enough, but agrees less as a whole: the
-judge's score, and so many times the share of what the query is sure of that agrees, must reach LEAST_WHOLE;"""
-LEAST_WHOLE_SHORT: Final = 21.6
-SHORT_FRAMES: Final = 28
-"""and that where under 0.45 s of speech are stored, of which others are alike by chance."""
-UNDISTORTED: Final = 0.04
-"""Share of trusted bits that differ under which the query is a clean copy, if it is one."""
-ADDED: Final = 7
-"""Loud frames of 8 of a clean copy, where the stored recording is silent, that are speech of its own."""
+WHOLE: Final = ((28, 24.0, 28.8), (45, 32.0, 33.2), (None, 24.0, 26.4))
+"""The judge looks for one bad moment. Another recording may have none that is bad enough, but agrees less as a whole.
+Where less than so many frames of speech are stored (or however many): so many times the share of what the query is sure
+of that agrees, and the judge's score, must reach so much. Short words of others are alike by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +82,7 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     score = odds - nets.threshold
     worst = int(np.argmax(against)) + path.first
     similarity = float(np.clip(path.confirmed, 0.0, 1.0))
+    weight, least = of_the_whole(len(old.at))
     reason = "same"
     if path.inside < STORED_COVERAGE:
         reason = "the stored recording has more speech"
@@ -102,12 +90,8 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
         reason = "another recording"
     elif not score >= 0:  # NaN too
         reason = "another sound" if 0 <= worst < len(stored) else "the query has more speech"
-    elif odds + AGREEMENT_COUNTS * agreement(lines) < least_whole(len(old.at)):
+    elif odds + weight * agreement(lines) < least:
         reason = "another recording"
-    elif worst_window(lines) < LEAST_WINDOW:
-        reason = "another sound"
-    elif speech_added(lines):
-        reason = "the query has more speech"
     elif min_similarity is not None and similarity < min_similarity:
         reason = "min_similarity"
     offset = path.start / 2 * HOP_S
@@ -126,34 +110,15 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     )
 
 
-def least_whole(active: int) -> float:
-    """What score and agreement must reach, by the stored frames that are active."""
-    return LEAST_WHOLE_SHORT if active < SHORT_FRAMES else LEAST_WHOLE
+def of_the_whole(active: int) -> tuple[float, float]:
+    """What agreement counts beside the judge's score, and what both must reach, by the stored frames of speech."""
+    return next((weight, least) for frames, weight, least in WHOLE if frames is None or active < frames)
 
 
 def agreement(lines: Samples) -> float:
     """Evidence as a share of what the query is sure of, over all of the stored recording; 1.2 at most. A little is
     added to the latter, for what is hardly sure says little."""
     return min(float(lines[0].sum() / (lines[1].sum() + 10)), 1.2)
-
-
-def worst_window(lines: Samples) -> float:
-    """The least share, over all 240 ms, of what the query is sure of in strong stored frames that is for the candidate;
-    1 where no window has enough of them. A little of either is added, for what is hardly sure says little."""
-    strong = lines[3] > 0
-    evidence, known, frames = (
-        np.convolve(row * strong, np.ones(WINDOW), "full") for row in (7 * lines[0], 7 * lines[1], strong)
-    )
-    judged = frames > WINDOW_STRONG - 0.5
-    return float(((evidence[judged] + 5) / (known[judged] + 15)).min()) if judged.any() else 1.0
-
-
-def speech_added(lines: Samples) -> bool:
-    """Whether an otherwise clean copy is loud for an eighth of a second where the stored recording is silent."""
-    active = lines[2] > 0
-    alone = (lines[10] > 0) & ~active
-    clean = float(lines[11][active].mean()) < UNDISTORTED
-    return clean and bool(np.convolve(alone, np.ones(8), "full").max() > ADDED - 0.5)
 
 
 def _refused(reason: str, distance: float) -> Verdict:

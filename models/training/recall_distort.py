@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 from numpy.random import Generator
 from scipy import signal
 
 from models.training.augment import companded
+from models.training.opus_packets import audio_packets, without
 from models.utterance import RECOGNIZER_RATE, Samples
 
 Noise = Callable[[int, Generator], Samples]
@@ -27,6 +29,8 @@ PACKET = 320
 """Samples lost at once: 20 ms."""
 MP3_DELAY = 1105
 """Samples by which the decoded sound is late."""
+PACKET_RATES = (0.95, 0.95, 0.95, 0.986, 0.93, 0.97, 1.0)
+"""Compression levels of Opus over a net that loses packets: most often about 16 kbit/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,28 @@ def distorted(samples: Samples, rng: Generator, noise: Noise, chances: Chances |
         heard = mp3(heard, float(rng.choice([0.9, 0.95])))
     if rng.random() < chance.loss:
         heard = with_losses(heard, rng, rng.uniform(0.03, 0.2))
+    heard = heard[: len(samples)]
+    return np.pad(heard, (0, len(samples) - len(heard))).astype(np.float32)
+
+
+def on_the_net(samples: Samples, rng: Generator, noise: Noise) -> Samples:
+    """The same, less distorted: most through Opus with packets lost on the way (60 %), the rest in noise or not, by
+    telephone or not. What a decoder invents in the place of packets is unlike all that `distorted` does."""
+    heard, way = samples, rng.random()
+    if way < 0.6:
+        if rng.random() < 0.12:
+            heard = in_a_room(heard, rng)
+        if rng.random() < 0.4:
+            heard = noisy(heard, noise(len(heard), rng), rng.uniform(0.0, 25.0))
+        if rng.random() < 0.1:
+            heard = coloured(heard, rng)
+    elif way < 0.9 and rng.random() < 0.9:
+        heard = noisy(heard, noise(len(heard), rng), rng.uniform(2.0, 22.0))
+    heard = heard * (10 ** (-rng.uniform(0.5, 25.0) / 20) / max(float(np.abs(heard).max(initial=0.0)), 1e-6))
+    if rng.random() < (0.12 if way < 0.6 else 0.3 if way < 0.9 else 0.0):
+        heard = telephone(heard, rng)
+    if way < 0.6:
+        heard = concealed(heard, float(rng.choice(PACKET_RATES)), rng)
     heard = heard[: len(samples)]
     return np.pad(heard, (0, len(samples) - len(heard))).astype(np.float32)
 
@@ -131,6 +157,26 @@ def opus(samples: Samples, compression: float) -> Samples:
     return _through(samples, RECOGNIZER_RATE, "OGG", "OPUS", compression_level=compression)[: len(samples)]
 
 
+def concealed(samples: Samples, compression: float, rng: Generator) -> Samples:
+    """The same with 3 to 20 % of the packets lost, one by one or several at once, and concealed by the decoder."""
+    data = _encoded(samples, RECOGNIZER_RATE, "OGG", "OPUS", compression_level=compression)
+    return _decoded(without(data, losses(len(audio_packets(data)), rng)))[: len(samples)]
+
+
+def losses(count: int, rng: Generator) -> npt.NDArray[np.bool_]:
+    """Which of `count` packets are lost: each by itself (60 %), or in bursts of 1.2 to 3.5 on average (Gilbert)."""
+    share = rng.uniform(0.03, 0.2)
+    if rng.random() < 0.6:
+        return rng.random(count) < share
+    ends = 1 / rng.uniform(1.2, 3.5)
+    begins = ends * share / (1 - share)
+    lost, gone = np.zeros(count, np.bool_), bool(rng.random() < share)
+    for packet in range(count):
+        lost[packet] = gone
+        gone = bool(rng.random() >= ends if gone else rng.random() < begins)
+    return lost
+
+
 def gsm(samples: Samples) -> Samples:
     """Through GSM 06.10 at 8 kHz."""
     narrow = soxr.resample(samples, RECOGNIZER_RATE, LINE_RATE)
@@ -154,7 +200,14 @@ def with_losses(samples: Samples, rng: Generator, share: float) -> Samples:
 
 
 def _through(samples: Samples, rate: int, container: str, codec: str, **how: str | float) -> Samples:
+    return _decoded(_encoded(samples, rate, container, codec, **how))
+
+
+def _encoded(samples: Samples, rate: int, container: str, codec: str, **how: str | float) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(samples, -1.0, 1.0), rate, format=container, subtype=codec, **how)
-    buffer.seek(0)
-    return soundfile.read(buffer, dtype="float32")[0]
+    return buffer.getvalue()
+
+
+def _decoded(data: bytes) -> Samples:
+    return soundfile.read(io.BytesIO(data), dtype="float32")[0]

@@ -1,6 +1,6 @@
 """Timelines for the judge: pairs as a trained ear hears them, and the words nearest to each of some others.
 
-The hardest strangers depend on the ear: of some words of the same speaker and some of others, the two that most
+The hardest strangers depend on the ear: of some words of the same speaker and some of others, those that most
 evidence is found for.
 """
 
@@ -21,18 +21,28 @@ from torch import Tensor
 from models.evidence import BITS, FEATURES, Heard, Stored, align, timeline
 from models.training.recall_data import Sources, drawn
 from models.training.recall_front import Code, Half, code_of
+from models.training.recall_heard import Query
 from models.training.recall_net import Ear
-from models.training.recall_pairs import Pair, Query
+from models.training.recall_pairs import Pair
 from models.training.speaker_data import sound
 from models.utterance import Samples
 
-COUNTS: Final = {"same": 1.0, "piece": 1.5, "word": 2.0, "more": 2.5, "noise": 1.0, "other": 3.0, "spliced": 0.7}
+COUNTS: Final = {
+    "same": 1.0,
+    "piece": 1.5,
+    "word": 2.0,
+    "sentence": 2.0,
+    "more": 2.0,
+    "noise": 1.0,
+    "other": 2.5,
+    "spliced": 0.7,
+}
 """What a kind of pair counts in training."""
-SPLICED: Final = 0.22
+SPLICED: Final = 0.15
 """How many pairs of the same recording get a stretch of another pair's timeline: another sound in the place of one."""
-WORTH: Final = 0.2
+WORTH: Final = 0.15
 """By how much all evidence of a pair is made more or less: what the odds are worth differs from line to line."""
-OF_SPEAKER, OF_ALL, NEAREST = 60, 40, 4
+OF_SPEAKER, OF_ALL, NEAREST = 80, 120, 6
 """Other words of the same speaker, and of anyone, that are looked at for each; how many of them are taken."""
 QUIET: Final = 50
 """Frames of silence at most that are put before and after a timeline, so that where it ends says nothing."""

@@ -73,27 +73,48 @@ def ear_loss(told: Tensor, bits: Tensor, counts: Tensor, levels: Tensor) -> tupl
 
 
 class Judge(nn.Module):
-    """Timelines [B, 15, T], and which frames they have [B, T], to log-odds of being the same recording [B]."""
+    """Timelines [B, 15, T], and which frames they have [B, T], to log-odds of being the same recording [B].
 
-    def __init__(self, width: int = 32, drop: float = 0.2) -> None:
+    What the whole path is like goes to every frame: a moment of little evidence means another sound in a clean copy,
+    and nothing in a noisy one.
+    """
+
+    def __init__(self, width: int = 32, drop: float = 0.2, whole: int = 16) -> None:
         super().__init__()
         self.drop = nn.Dropout1d(drop)
         self.front = nn.Conv1d(FEATURES, width, 5, padding=2)
         self.blocks = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2 * d, dilation=d) for d in (2, 4))
         self.head = nn.Conv1d(width, 1, 1)
         self.bias = nn.Parameter(torch.full((1,), 2.0))
+        self.whole = nn.Linear(FEATURES + 2, whole)
+        self.to_frames, self.to_score = nn.Linear(whole, width), nn.Linear(whole, 1)
+        for layer in (self.to_frames, self.to_score):  # begins as if there were none
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
-    def against(self, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """How much each frame speaks against it: [B, T]. Beyond a timeline's end are zeros, in a batch as alone."""
+    def weigh(self, x: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How much each frame speaks against it, [B, T], and the whole for it, [B]. Beyond a timeline's end are zeros,
+        in a batch as alone."""
         kept = 1.0 if there is None else there[:, None].float()
-        y = functional.relu(self.front(x)) * kept
+        whole = functional.relu(self.whole(overall(x)))
+        y = functional.relu(self.front(x) + self.to_frames(whole)[:, :, None]) * kept
         for block in self.blocks:
             y = (functional.relu(block(self.drop(y))) + y) * kept
-        return self.head(y)[:, 0]
+        return self.head(y)[:, 0], self.bias + self.to_score(whole)[:, 0]
 
     def forward(self, x: Tensor, there: Tensor) -> Tensor:
-        against = self.against(x, there).masked_fill(~there, -1e4)
-        return self.bias - torch.logsumexp(SHARPNESS * against, dim=1) / SHARPNESS
+        against, favour = (told.float() for told in self.weigh(x, there))
+        return favour - torch.logsumexp(SHARPNESS * against.masked_fill(~there, -1e4), dim=1) / SHARPNESS
+
+
+def overall(x: Tensor) -> Tensor:
+    """Of timelines [B, 15, T], over the stored speech: the mean of every row, how long it is, and which share of what
+    the query is sure of agrees (`gateway.fingerprint.verify.agreement`). [B, 17]."""
+    active = x[:, 2:3]
+    frames = active.sum(dim=2).clamp_min(1.0)
+    means = (x * active).sum(dim=2) / frames
+    agrees = (x[:, :1].sum(dim=2) / (x[:, 1:2].sum(dim=2) + 10)).clamp(-1.0, 1.2)
+    return torch.cat([means, torch.log(frames) - 4.0, agrees], dim=1)
 
 
 def judge_loss(told: Tensor, same: Tensor, counts: Tensor) -> Tensor:
@@ -124,9 +145,9 @@ class ShippedJudge(nn.Module):
         self.judge = judge
 
     def forward(self, timeline: Tensor) -> tuple[Tensor, Tensor]:
-        against = SHARPNESS * self.judge.against(timeline)
-        score = SHARPNESS * (self.judge.bias - torch.logsumexp(against, dim=1) / SHARPNESS)
-        return score, against
+        frames, favour = self.judge.weigh(timeline)
+        against = SHARPNESS * frames
+        return SHARPNESS * favour - torch.logsumexp(against, dim=1), against
 
 
 def export(ear: Ear, judge: Judge, threshold: float, out: Path) -> None:

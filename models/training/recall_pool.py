@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.signs import Levels, Words, levels
 from models.training.recall_data import Sources
-from models.training.recall_distort import distorted
+from models.training.recall_distort import distorted, on_the_net
 from models.training.recall_front import HOP_S, Half, bits_of, energies_of, logs_of
 from models.utterance import RECOGNIZER_RATE, Samples
 
@@ -32,6 +32,8 @@ SHARES: Final = (0.42, 0.24)
 LONGEST: Final = 4.0
 PACED: Final = 0.25
 """How likely a recording is played up to 2.7 % faster or slower."""
+ON_THE_NET: Final = 0.35
+"""How likely a recording is distorted as on a net that loses packets, and not at random."""
 OFF_GRID: Final = 32
 """Samples of 8 kHz, a quarter of a frame, by which the wanted grid may lie beside the query's: a stored recording has
 frames where it happens to have them."""
@@ -104,7 +106,7 @@ def random_item(sources: Sources, rng: Generator) -> Pool:
     clean = np.pad(sources.clip(rng, SHARES, LONGEST), margins)
     pace = 1.0 + rng.uniform(-0.027, 0.027) if rng.random() < PACED else 1.0
     played = clean if pace == 1.0 else soxr.resample(clean, RECOGNIZER_RATE * pace, RECOGNIZER_RATE)
-    heard = distorted(played, rng, sources.noise)
+    heard = (on_the_net if rng.random() < ON_THE_NET else distorted)(played, rng, sources.noise)
     return item(heard, clean, pace, int(rng.integers(-OFF_GRID, OFF_GRID + 1)))
 
 

@@ -25,6 +25,7 @@ from bench.swaps import Confusable
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.verify import stride_of
 from models.evidence import Stored, align
+from models.training.opus_packets import audio_packets, without
 from models.training.recognizer_data import share
 from models.utterance import Samples
 
@@ -191,13 +192,13 @@ class TestCopies:
     def test_lost_packets_are_concealed_and_the_others_are_not_touched(self) -> None:
         sound = spoken(3, 12)
         data = codecs._encoded(sound, 16)
-        count = len(codecs.audio_packets(data))
-        none = codecs.without(data, np.zeros(count, np.bool_))
+        count = len(audio_packets(data))
+        none = without(data, np.zeros(count, np.bool_))
         assert none == data, "written again with the same checksums"
         lost = np.zeros(count, np.bool_)
         lost[count // 2] = True
-        holed = codecs.without(data, lost)
-        assert [len(p) == 1 for p in codecs.audio_packets(holed)] == list(lost)
+        holed = without(data, lost)
+        assert [len(p) == 1 for p in audio_packets(holed)] == list(lost)
         before, after = codecs._decoded(data), codecs._decoded(holed)
         assert len(before) == len(after)
         apart = np.flatnonzero(np.abs(before - after) > 1e-6)

@@ -18,10 +18,11 @@ pytest.importorskip("onnx", reason="training needs the extra `train`")
 
 from models.evidence import FEATURES, Stored  # noqa: E402
 from models.recall import BANDS, RecallNets  # noqa: E402
-from models.training import recall, recall_distort, recall_pairs  # noqa: E402
+from models.training import recall, recall_distort, recall_heard, recall_near, recall_pairs  # noqa: E402
 from models.training.recall_data import HELD_OUT, Sources  # noqa: E402
-from models.training.recall_distort import Chances, distorted  # noqa: E402
+from models.training.recall_distort import Chances, distorted, on_the_net  # noqa: E402
 from models.training.recall_front import bits_of, code_of, energies_of  # noqa: E402
+from models.training.recall_heard import USUAL_LINES, query_of, usual_query  # noqa: E402
 from models.training.recall_lines import PACE, Batches, Line, hear, lines_of  # noqa: E402
 from models.training.recall_net import SHARPNESS, Ear, Judge, ShippedEar, ShippedJudge, export  # noqa: E402
 from models.training.recall_pool import item, make_part  # noqa: E402
@@ -128,11 +129,12 @@ def agreement(found: recall.recall_pool.Pool, bits: np.ndarray) -> float:
     return 1 - np.bitwise_count(differ).sum() / np.bitwise_count(trusted).sum()
 
 
-@pytest.mark.parametrize("codec", ["opus", "gsm", "mp3", "telephone", "room", "coloured"])
+@pytest.mark.parametrize("codec", ["opus", "concealed", "gsm", "mp3", "telephone", "room", "coloured"])
 def test_codecs_and_rooms_move_nothing_in_time(codec: str) -> None:
     clean, rng = say(7), np.random.default_rng(1)
     made = {
         "opus": lambda: recall_distort.opus(clean, 0.95),
+        "concealed": lambda: recall_distort.concealed(clean, 0.95, rng),
         "gsm": lambda: recall_distort.gsm(clean),
         "mp3": lambda: recall_distort.mp3(clean, 0.9),
         "telephone": lambda: recall_distort.telephone(clean, rng),
@@ -150,10 +152,18 @@ def test_distorted_sound_is_as_long_and_finite(sources: Sources) -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
         for samples in (say(seed), np.zeros(RATE, np.float32)):
-            heard = distorted(samples, rng, sources.noise, always)
-            assert heard.dtype == np.float32
-            assert len(heard) == len(samples)
-            assert np.isfinite(heard).all()
+            for heard in (distorted(samples, rng, sources.noise, always), on_the_net(samples, rng, sources.noise)):
+                assert heard.dtype == np.float32
+                assert len(heard) == len(samples)
+                assert np.isfinite(heard).all()
+
+
+def test_packets_are_lost_alone_and_in_bursts() -> None:
+    lost = [recall_distort.losses(4000, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(0.02 < row.mean() < 0.25 for row in lost)
+    runs = [row.sum() / max(np.count_nonzero(np.diff(row.astype(int)) == 1), 1) for row in lost]
+    assert min(runs) < 1.2
+    assert max(runs) > 1.6
 
 
 def test_the_pool_of_a_seed_is_always_the_same(sources: Sources, tmp_path: Path) -> None:
@@ -183,7 +193,29 @@ def test_every_kind_of_pair_is_made(sources: Sources, monkeypatch: pytest.Monkey
         assert np.isfinite(pair.query.energies).all()
 
 
-@pytest.mark.parametrize("make", [recall_pairs.piece_swapped, recall_pairs.word_swapped, recall_pairs.with_more])
+@pytest.mark.parametrize("line", USUAL_LINES)
+def test_every_usual_line_is_heard(sources: Sources, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr(recall_heard, "USUAL_LINES", {line: (1.0, 1.0)})
+    heard = [usual_query(say(3), np.random.default_rng(seed), sources, same=bool(seed % 2)) for seed in range(6)]
+    for query in heard:
+        assert np.isfinite(query.energies).all()
+        assert query.energies.dtype == np.float16
+        assert len(query.bits) == 2 * len(query.level)
+        assert query.level.max() == 3, "speech is still there"
+
+
+def test_near_strangers_over_usual_lines_are_the_same_now_and_then(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall_pairs, "USUAL_KINDS", {"word": 1.0})
+    rng = np.random.default_rng(0)
+    kinds = [pair.kind for _ in range(24) if (pair := recall_pairs.usual_pair(sources, rng))]
+    assert set(kinds) == {"word", "same"}
+
+
+@pytest.mark.parametrize(
+    "make", [recall_near.piece_swapped, recall_near.word_swapped, recall_near.word_in_sentence, recall_near.with_more]
+)
 def test_strangers_are_near_and_not_the_same(sources: Sources, make: object) -> None:
     rng = np.random.default_rng(3)
     both = [pair for _ in range(8) if (pair := make(sources, rng)) is not None]  # type: ignore[operator]
@@ -194,10 +226,10 @@ def test_strangers_are_near_and_not_the_same(sources: Sources, make: object) -> 
 
 
 def test_pairs_are_kept_and_read_as_they_were(sources: Sources, tmp_path: Path) -> None:
-    made = recall_pairs.gather(sources, 4, 1, 2, seed=2, work=tmp_path)
-    again = recall_pairs.gather(sources, 4, 1, 2, seed=2, work=tmp_path)
+    made = recall_pairs.gather(sources, 4, 1, 3, 2, seed=2, work=tmp_path)
+    again = recall_pairs.gather(sources, 4, 1, 3, 2, seed=2, work=tmp_path)
     assert [pair.kind for pair in made] == [pair.kind for pair in again]
-    assert [pair.kind.split()[0] for pair in made[5:]] == ["word", "word"]
+    assert [pair.kind.split()[0] for pair in made[5:7]] == ["word", "word"]
     for one, other in zip(made, again, strict=True):
         assert np.array_equal(one.stored.mask, other.stored.mask)
         assert np.array_equal(one.query.energies, other.query.energies)
@@ -214,10 +246,10 @@ def test_a_few_steps_lower_both_losses(sources: Sources, tmp_path: Path, capsys:
     torch.manual_seed(0)
     plan = recall.Plan(1.0, 8, peak=2e-3, warm=1, slowest=0.9, print_every=2)
     ear = recall.Training("ear", Ear(), plan, tmp_path)
-    recall.train_ear(ear, make_part(sources, 2.0, (1, 0)), seed=0)
+    recall.train_ear(ear, make_part(sources, 2.0, (1, 0)), seed=0, half=True)
     first, *_, last = losses(capsys.readouterr().out, "ear")
     assert last < first
-    pairs = recall_pairs.gather(sources, 24, 4, 3, seed=1, work=tmp_path)
+    pairs = recall_pairs.gather(sources, 24, 4, 6, 3, seed=1, work=tmp_path)
     lines = lines_of(pairs, ear.averaged, sources, seed=1)
     assert {line.kind for line in lines} >= {"same", "other"}
     capsys.readouterr()
@@ -274,7 +306,7 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
 def test_timelines_are_made_of_what_the_shipped_ear_hears(sources: Sources, tmp_path: Path) -> None:
     ear = Ear().eval()
     export(ear, Judge(), 0.0, tmp_path)
-    query = recall_pairs.query_of(say(9), np.random.default_rng(0), sources)
+    query = query_of(say(9), np.random.default_rng(0), sources)
     heard = hear(ear, query)
     energies = 10 ** query.energies.astype(np.float32).reshape(-1, 2, BANDS)
     shipped = RecallNets(tmp_path).hear(energies[:, 0], energies[:, 1], query.bits, query.level)
@@ -288,7 +320,7 @@ def test_it_trains_goes_on_ships_and_starts_from_what_it_shipped(
 ) -> None:
     out = tmp_path / "out"
     options = [str(out), "--data", str(data), "--corpus", str(corpus), "--seconds", "8", "--pairs", "6", "--words", "2"]
-    options += ["--light", "3"]
+    options += ["--light", "3", "--usual", "3"]
     recall.main([*options, "--steps-ear", "2", "--steps-judge", "3"])
     kept = sorted(path.name for path in (out / "work").iterdir())
     recall.main([*options, "--steps-ear", "3", "--steps-judge", "3", "--threshold", "0.25"])
