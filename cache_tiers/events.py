@@ -219,7 +219,7 @@ class EventStream:
         return [_event(event_id, fields) for _, entries in streams or () for event_id, fields in entries]
 
     async def _drop_reader(self) -> None:
-        """In a Cluster the stream may lie elsewhere by now. One whose closing is cancelled is closed again by `close`."""
+        """In a Cluster the stream may lie elsewhere by now. If this is cancelled, `close` drops it after all."""
         if self._reader is not None:
             with contextlib.suppress(Exception):
                 await close(self._reader)

@@ -203,7 +203,8 @@ def _master(address: Address, connections: int) -> Redis:
 
 
 class _Impatient(Redis):
-    """A client of one Sentinel, which must not use up the time of the others when it hangs."""
+    """A client of one Sentinel, which must not use up the time of the others when it hangs; nor swallow cancellations,
+    as it would with redis-py's own timeout: see _PLAIN."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         try:

@@ -32,7 +32,7 @@ from gateway.trace import AccessTrace
 
 _R20: Final = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.24, 2.5, 2.8, 3.15, 3.55, 4, 4.5, 5, 5.6, 6.3, 7.1, 8, 9)
 BOUNDS: Final = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step in _R20), 100.0)
-"""Upper bounds of the time buckets in seconds: preferred numbers, 12 % apart, 10 µs to 100 s; one bucket more above."""
+"""Upper bounds of the time buckets in seconds: preferred numbers, 9 to 14 % apart, 10 µs to 100 s; one more above."""
 LANGUAGES: Final = 50
 """Told apart in metrics; more are "other"."""
 WATCHABLE: Final = (
@@ -253,7 +253,7 @@ class Observer:
 
 
 def quantile(buckets: Sequence[int], share: float) -> float:
-    """Seconds that `share` of the counted times do not exceed, to within a bucket's 12 %; 0 if nothing is counted."""
+    """Seconds that `share` of the counted times do not exceed, to within a bucket's 14 %; 0 if nothing is counted."""
     wanted = share * sum(buckets)
     if not wanted:
         return 0.0

@@ -199,8 +199,8 @@ async def make_gateway(server: Server) -> AsyncIterator[MakeGateway]:
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Waits for a condition by looking, bounded. A server that cannot be asked does not meet it: in a failover it closes
-    the connections of its clients."""
+    """Waits for a condition by looking, bounded. A server that cannot be asked does not meet it: one that is made
+    master by a Sentinel first closes the connections of its clients."""
     async with asyncio.timeout(seconds):
         while True:
             with contextlib.suppress(redis.ConnectionError):

@@ -57,6 +57,8 @@ class Node:
         self.folder = Path(tempfile.mkdtemp(prefix="refrain-test-"))
         self.port = free_port()
         self._binary = binary or _find_binary(self.folder)[0]
+        # Else a master waits 5 s for more replicas before it gives the first one its data. No Sentinel has the option.
+        self._soon = () if "--sentinel" in options else ("--repl-diskless-sync-delay", "0")
         self._options = options or ("--port", str(self.port), "--save", "", "--appendonly", "no")
         (self.folder / "conf").write_text(config.format(port=self.port))
         self.client = redis.Redis("127.0.0.1", self.port, retry=Retry(NoBackoff(), 0), **(client or {}))
@@ -64,7 +66,7 @@ class Node:
 
     def run(self) -> None:
         launch = [sys.executable, "-ISc", _LAUNCH, str(os.getpid())] if sys.platform == "linux" else []
-        options = [option.format(port=self.port) for option in self._options]
+        options = [option.format(port=self.port) for option in (*self._options, *self._soon)]
         command = [*launch, self._binary, str(self.folder / "conf"), "--dir", str(self.folder), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -204,6 +204,7 @@ async def test_a_slot_that_moves_is_followed(breakable: ClusterServers, make_gat
         assert await tier.get(moving) == newer
         assert link.stats.redirected == before, "and remembered"
     finally:
+        breakable.end_move(slot, there)
         there.client.delete(NAMES.value(moving))
         breakable.begin_move(slot, there, here)
         breakable.end_move(slot, here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.link import RedisLink, Unavailable
+from cache_tiers.server import close, connect, execute
 from tests.cache_tiers.conftest import MakeGateway, until
 from tests.cache_tiers.fleets import NoTls, SentinelServers, TlsServer
 
@@ -63,6 +65,55 @@ async def test_a_service_no_sentinel_knows_is_unavailable(watched: SentinelServe
             await link.call("GET", "k")
     finally:
         await link.aclose()
+
+
+async def test_a_sentinel_that_hangs_is_passed_over(watched: SentinelServers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        first = f"://127.0.0.1:{hanging.getsockname()[1]},"
+        link = RedisLink(watched.url.replace("://", first), deadline=5.0)
+        try:
+            assert await link.call("SET", "k", "v")
+        finally:
+            await link.aclose()
+
+
+async def test_a_question_to_a_sentinel_can_be_cancelled_at_any_step(watched: SentinelServers) -> None:
+    """A cancellation that is lost is a deadline that is missed, and a task that nobody can end."""
+    link = RedisLink(watched.url)
+    client = connect(link.address, 1)
+    sentinels = client.connection_pool.sentinel_manager
+    try:
+        for steps in range(20):
+            for _ in range(5):
+                asking = asyncio.create_task(sentinels.discover_master("main"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                cancelled = asking.cancel()
+                (outcome,) = await asyncio.gather(asking, return_exceptions=True)
+                assert isinstance(outcome, asyncio.CancelledError) is cancelled
+    finally:
+        await close(client)
+        await link.aclose()
+
+
+async def test_a_reader_whose_closing_is_cut_short_leaves_no_connection(
+    watched: SentinelServers, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway(on=watched)
+    events = gateway.events
+    await events.close()
+    for steps in range(8):
+        reader = events._reader = gateway.link.another("any")
+        await execute(reader, "PING")
+        pools = [reader.connection_pool]
+        pools += [sentinel.connection_pool for sentinel in reader.connection_pool.sentinel_manager.sentinels]
+        dropping = asyncio.create_task(events._drop_reader())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        dropping.cancel()
+        await asyncio.gather(dropping, return_exceptions=True)
+        await events.close()
+        assert not any(each.is_connected for pool in pools for each in pool._available_connections), steps
 
 
 async def test_over_tls_with_certificates_of_both(secure: TlsServer, make_gateway: MakeGateway) -> None:

@@ -78,7 +78,7 @@ def test_quantiles_are_within_a_bucket(times: list[float], share: float) -> None
         observer.record(hit(latency_s=latency_s))
     (row,) = observer.snapshot("default")
     true = sorted(times)[math.ceil(share * len(times)) - 1]
-    assert (row.p50_s if share == 0.5 else row.p99_s) == pytest.approx(true, rel=0.13)
+    assert (row.p50_s if share == 0.5 else row.p99_s) == pytest.approx(true, rel=0.15)
 
 
 def test_quantiles_at_the_edges() -> None:
