@@ -316,9 +316,11 @@ def _find_binary(data_dir: Path) -> tuple[str, str]:
     found: list[str] = []
     for candidate in candidates:
         if candidate.is_file() and os.access(candidate, os.X_OK):
-            output = subprocess.run(
-                [candidate, "--version"], capture_output=True, text=True, check=False, timeout=10
-            ).stdout
+            output = ""
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # then it is of no use here
+                output = subprocess.run(
+                    [candidate, "--version"], capture_output=True, text=True, check=False, timeout=10
+                ).stdout
             match = re.search(r"v=(\d+\.\d+\.\d+)", output)
             if match and _number(match[1]) >= _number(written_by):
                 return str(candidate), match[1]
