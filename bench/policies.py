@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from bench.figures import Figure, Figures
 from bench.policy_report import plot, table
-from bench.policy_rivals import S3Fifo, Sieve, Theine, belady, have_theine, pfoo_upper
+from bench.policy_rivals import S3Fifo, Sieve, Theine, belady, have_theine, pfoo_bound
 from bench.policy_traces import Trace, of_counts, read_trace, renamed
 from bench.speech_streams import Stream, stream
 from cache_tiers.policy.lfu import LfuPolicy
@@ -123,8 +123,8 @@ def run(source: Source, seeds: int, shares: tuple[float, ...]) -> list[Result]:
                 if isinstance(policy, Theine):
                     policy.close()
             if not (source.fixed and seed):
-                bound = ratios(belady(trace, capacity), trace) if even else pfoo_upper(trace, capacity)
-                name = "belady" if even else "pfoo-u"
+                bound = ratios(belady(trace, capacity), trace) if even else pfoo_bound(trace, capacity)
+                name = "belady" if even else "pfoo-l"
                 found.setdefault((share, name), Result(source.name, share, name, [])).by_seed.append(bound)
     for result in found.values():
         if len(result.by_seed) < seeds:

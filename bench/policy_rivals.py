@@ -6,24 +6,23 @@ is under the GPL and brings an S3 client along.) theine is the package as its us
 Rust.
 
 Bounds: where all sizes are equal, Belady's rule with leave to store nothing is the best there is. Where they are not,
-the best is not known in reasonable time; PFOO-U (D. Berger, N. Beckmann, M. Harchol-Balter, "Practical bounds on
-optimal caching with variable object sizes", SIGMETRICS 2018) is above it: it keeps the intervals between two uses that
-save most for their bytes times their length, until bytes times time of the whole trace are spent.
+the best is not known in reasonable time; PFOO-L (D. Berger, N. Beckmann, M. Harchol-Balter, "Practical bounds on
+optimal caching with variable object sizes", SIGMETRICS 2018) misses less than any: it keeps the intervals between two
+uses that save most for their bytes times their length, until bytes times time of the whole trace are spent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from bench import miss_ratio
 from bench.policy_traces import Trace
-
-NEVER: Final = 1 << 60
+from bench.trace_frames import next_access
 
 
 class Sieve:
@@ -191,41 +190,17 @@ def have_theine() -> bool:
     return False
 
 
-def next_uses(keys: list[int]) -> list[int]:
-    """For each request the place of the next for the same key, or `NEVER`."""
-    last: dict[int, int] = {}
-    following = [NEVER] * len(keys)
-    for at in range(len(keys) - 1, -1, -1):
-        following[at] = last.get(keys[at], NEVER)
-        last[keys[at]] = at
-    return following
-
-
 def belady(trace: Trace, capacity: int) -> Iterator[bool]:
     """Whether each request is a hit when what is used last of all goes first, or is not stored. For equal sizes."""
-    following = next_uses(trace.keys)
-    kept: dict[int, int] = {}
-    farthest: list[tuple[int, int]] = []
-    room = capacity // trace.sizes[0]
-    for key, after in zip(trace.keys, following, strict=True):
-        yield key in kept
-        if after == NEVER:
-            kept.pop(key, None)
-            continue
-        if key not in kept and len(kept) >= room:
-            while kept.get(farthest[0][1]) != -farthest[0][0]:
-                heapq.heappop(farthest)
-            if -farthest[0][0] <= after:
-                continue
-            del kept[heapq.heappop(farthest)[1]]
-        kept[key] = after
-        heapq.heappush(farthest, (-after, key))
+    distinct, keys = np.unique(trace.keys, return_inverse=True)
+    missed = miss_ratio.belady(keys, [trace.sizes[0]] * len(distinct), capacity)
+    return (not miss for miss in missed.tolist())
 
 
-def pfoo_upper(trace: Trace, capacity: int) -> dict[str, float]:
+def pfoo_bound(trace: Trace, capacity: int) -> dict[str, float]:
     """Upper bounds of the ratios of hits by requests, bytes and compute, each for itself."""
-    following = np.asarray(next_uses(trace.keys))
-    again = np.flatnonzero(following < NEVER)
+    following = next_access(np.asarray(trace.keys))
+    again = np.flatnonzero(following >= 0)
     sizes = np.asarray(trace.sizes, np.float64)
     costs = np.asarray(trace.costs, np.float64)
     later = following[again]

@@ -14,8 +14,9 @@ import grpc
 import numpy as np
 from rich.progress import track
 
+from bench.open_loop import answer_of
 from bench.replay_inputs import METHODS, Item
-from bench.replay_load import REPLIES, answer_of
+from bench.replay_load import REPLIES
 from models.mel import log_mel
 from models.utterance import MEL_HOP
 from protos.refrain.v1 import speech_pb2

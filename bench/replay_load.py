@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
+from bench.open_loop import answer_of
 from bench.replay_inputs import METHODS
 from gateway.stats import STATUSES
 from protos.refrain.v1 import speech_pb2
@@ -197,13 +198,6 @@ class Sender:
             await asyncio.sleep(0.5)
             lately, self._lately = self._lately.encode().decode(), histogram()
             self._pipe.send(Glance(self._result.sent, self._answered, self._hits, self._errors, lately))
-
-
-def answer_of(reply: Any) -> bytes:
-    """What a caller wanted of it: the words, or the sound."""
-    if isinstance(reply, speech_pb2.RecognizeResponse):
-        return "\n".join(result.alternatives[0].transcript for result in reply.results).encode()
-    return bytes(reply.audio_content)
 
 
 def send(share: Share, pipe: Connection) -> None:

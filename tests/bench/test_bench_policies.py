@@ -12,13 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import policies, speech_streams
 from bench.policies import POLICIES, interval, ratios, simulate
-from bench.policy_rivals import S3Fifo, Sieve, belady, next_uses, pfoo_upper
+from bench.policy_rivals import S3Fifo, Sieve, belady, pfoo_bound
 from bench.policy_traces import Trace, TraceError, of_counts, of_keys, read_trace, renamed, write_trace
 from bench.speech_streams import Stream, stream
+from bench.trace_frames import next_access
 
 
 def popular(count: int = 20_000) -> Trace:
@@ -172,9 +174,8 @@ def test_rivals_keep_within_their_capacity_for_any_sizes(kind: Callable[[int], A
     assert 0 < weight <= trace.size_of_all // 50
 
 
-def test_next_uses() -> None:
-    assert next_uses([1, 2, 1])[0] == 2
-    assert min(next_uses([1, 2, 1])[1:]) > 2
+def test_next_access() -> None:
+    assert next_access(np.array([1, 2, 1])).tolist() == [2, -1, -1]
 
 
 def best_of_all(trace: Trace, capacity: int) -> int:
@@ -199,14 +200,14 @@ def test_belady_is_the_best_there_is_and_pfoo_is_above_it() -> None:
         for capacity in (1, 2, 3):
             best = best_of_all(trace, capacity)
             assert sum(belady(trace, capacity)) == best
-            assert pfoo_upper(trace, capacity)["requests"] * len(trace) >= best - 1e-9
+            assert pfoo_bound(trace, capacity)["requests"] * len(trace) >= best - 1e-9
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "theine"])
 def test_no_policy_passes_the_bounds(name: str) -> None:
     trace = stream(6, Stream(requests=4000))
     capacity = trace.size_of_all // 20
-    found, bound = ratios(simulate(POLICIES[name](capacity), trace), trace), pfoo_upper(trace, capacity)
+    found, bound = ratios(simulate(POLICIES[name](capacity), trace), trace), pfoo_bound(trace, capacity)
     assert all(0 < found[ratio] < bound[ratio] for ratio in bound)
     even = trace.even()
     assert hits(POLICIES[name](50), even) < sum(belady(even, 50))

@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -30,13 +28,13 @@ from cache_tiers.link import RedisLink
 from cache_tiers.redis import RedisTier
 from cache_tiers.sealed import Keyring
 from cache_tiers.tier import Tier
-from tests.cache_tiers.fleets import ClusterServers
+from tests.cache_tiers.fleets import ClusterServers, Stoppable
 from tests.cache_tiers.tiers import tier_factories
 
 MASTER = bytes(range(32))
 
 
-class Server:
+class Server(Stoppable):
     """A redis-server process of the tests, with nothing persisted. It ends with the tests even if they are killed."""
 
     def __init__(self, *options: str) -> None:
@@ -66,23 +64,6 @@ class Server:
                 assert time.monotonic() < deadline, "the test server does not answer"
                 assert self.process.poll() is None, "the test server ended"
                 time.sleep(0.005)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        self.client.close()
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 _shared: list[Server] = []

@@ -50,7 +50,32 @@ def free_port() -> int:
                     return port
 
 
-class Node:
+class Stoppable:
+    """A process of the tests, a client of it, and a folder that goes with it."""
+
+    process: subprocess.Popen[bytes]
+    client: redis.Redis
+    folder: Path
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.client.close()
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Node(Stoppable):
     """A redis-server on a port of 127.0.0.1."""
 
     def __init__(self, *options: str, binary: str = "", config: str = "", client: dict[str, Any] | None = None) -> None:
@@ -78,23 +103,6 @@ class Node:
     def _answers(self) -> bool:
         assert self.process.poll() is None, f"a server of the tests ended with code {self.process.returncode}"
         return bool(self.client.ping())
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        self.client.close()
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Client(redis.RedisCluster):
