@@ -5,7 +5,7 @@
 - recognize: an exact hit of 3 s of sound in, beside a bare grpc.aio server that takes and gives the same bytes
 - fuzzy: processor time of the gateway (and its Redis) for each of many noisy copies of recordings heard before
 - redis: a hit in the second tier, beside a bare server that asks the same Redis for the same value
-- miss: distinct inputs through the gateway, and by the same engines in this process, in turn
+- miss: distinct inputs through the gateway, and by the same engines in this process, in turn; a bare call beside
 - streams: connections with open streams each, all answered in the end; the gateway's memory for either
 
 Speech is made here, by the embedded models. Those that are compared take turns; figures are medians of the rounds.
@@ -37,7 +37,8 @@ from bench.engine import SAYINGS
 from bench.figures import Figure, Figures
 from bench.h2load import grpc_body, in_turn, require_h2load
 from bench.held_streams import hold
-from bench.misses import SERVICE, distinct_inputs, in_both
+from bench.misses import SERVICE, distinct_inputs
+from bench.misses import in_turn as misses_in_turn
 from bench.own_speech import Voice, noisy, to_hear
 from bench.processes import Gateway, start_gateway
 from models.load import load_engines
@@ -186,15 +187,22 @@ def redis(figures: Figures, sizes: Sizes) -> None:
 def miss(figures: Figures, sizes: Sizes, voice: Voice) -> None:
     """Inputs that nobody has asked for, through the gateway and by the same engines in this process."""
     rng = np.random.default_rng(6)
-    with gateway_with("[engines]\nworkers = 1\n") as gateway, ThreadPoolExecutor(1) as pool:
+    config = "[engines]\nworkers = 1\n"
+    with gateway_with(config) as gateway, ThreadPoolExecutor(1) as pool, tempfile.TemporaryDirectory() as folder:
         served = load_engines(None, ("auto",), 1, pool).by_task
         engines = {task: next(iter(known.values())) for task, known in served.items()}
         for task, inputs in distinct_inputs(sizes.misses, voice, rng).items():
-            direct, through = in_both(gateway, task, engines[task], inputs)
+            method, (first, *rest) = f"{SERVICE}/{inputs[0][0]}", inputs
+            with grpc.insecure_channel(gateway.target) as channel:
+                answer = Path(folder) / task
+                answer.write_bytes(channel.unary_unary(method, None, None)(first[1]))
+            with bare_server(answer, method) as bare:
+                direct, through, call = misses_in_turn(gateway, bare, task, engines[task], rest)
             more = statistics.median(theirs - own for own, theirs in zip(direct, through, strict=True))
             base = statistics.median(direct)
             figures.add(Figure(f"miss over the engine alone, {task}", more, "ms", base, max(1.0, 0.03 * base)))
-            figures.context[f"miss {task}"] = {"direct_ms": direct, "through_the_gateway_ms": through}
+            figures.add(Figure(f"of that a bare grpc.aio call, {task}", statistics.median(call), "ms"))
+            figures.context[f"miss {task}"] = {"direct_ms": direct, "through_ms": through, "bare_call_ms": call}
 
 
 def streams(figures: Figures, sizes: Sizes, voice: Voice) -> None:

@@ -44,27 +44,33 @@ def distinct_inputs(count: int, voice: Voice, rng: np.random.Generator) -> dict[
     return inputs
 
 
-def in_both(gateway: Gateway, task: str, engine: Engine, inputs: list[Input]) -> tuple[list[float], list[float]]:
-    """Milliseconds of each input by the engine, and through the gateway; the first ones warm up and are left out."""
+def in_turn(
+    gateway: Gateway, bare: int, task: str, engine: Engine, inputs: list[Input]
+) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of each input by the engine, through the gateway, and for a bare server at port `bare` to answer
+    with no engine, which is what a call over the network costs at least; the first ones warm up and are left out."""
 
     async def run(utterance: Utterance) -> int:
         return len([chunk async for chunk in engine.run(utterance)])
 
     direct: list[float] = []
     through: list[float] = []
+    call: list[float] = []
     loop = asyncio.new_event_loop()
-    with grpc.insecure_channel(gateway.target) as channel:
+    with grpc.insecure_channel(gateway.target) as channel, grpc.insecure_channel(f"127.0.0.1:{bare}") as other:
         for number, (method, request, utterance) in enumerate(tqdm(inputs, desc=f"{task} misses", unit="request")):
-            ask = channel.unary_unary(f"{SERVICE}/{method}", None, None)
+            ask, ask_bare = (one.unary_unary(f"{SERVICE}/{method}", None, None) for one in (channel, other))
             turns: list[tuple[list[float], Callable[[], object]]] = [
                 (direct, lambda utterance=utterance: loop.run_until_complete(run(utterance))),  # type: ignore[misc]
                 (through, lambda ask=ask, request=request: ask(request)),  # type: ignore[misc]
+                (call, lambda ask=ask_bare, request=request: ask(request)),  # type: ignore[misc]
             ]
-            for times, work in turns if number % 2 else turns[::-1]:
+            first = number % len(turns)
+            for times, work in turns[first:] + turns[:first]:
                 time.sleep(PAUSE_S)
                 began = time.perf_counter()
                 work()
                 times.append((time.perf_counter() - began) * 1e3)
     loop.close()
     spare = min(WARM_UP, len(inputs) - 1)
-    return direct[spare:], through[spare:]
+    return direct[spare:], through[spare:], call[spare:]

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import rich
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text as RichText
 
 from bench import trace_frames, trace_synth
 from bench.trace_facts import Facts, facts
@@ -116,14 +117,17 @@ def _cells(row: Any) -> list[str]:
     return [at, *names, *digests, *sizes, *(human_seconds(row[field] / 1e3) for field in ("cost_ms", "latency_ms"))]
 
 
+class _Rate(ProgressColumn):
+    """Records a second; nothing before the first ones."""
+
+    def render(self, task: Task) -> RichText:
+        return RichText(f"{task.speed:,.0f} a second" if task.speed else "")
+
+
 def _convert(path: Path, out: Path) -> int:
     if out.resolve() == path.resolve():
         raise CommandError(f"{out}: is the trace itself; name another file")
-    columns = (
-        TextColumn("{task.completed:>13,.0f} records"),
-        TextColumn("{task.speed:,.0f} a second"),
-        TimeElapsedColumn(),
-    )
+    columns = (TextColumn("{task.completed:>13,.0f} records"), _Rate(), TimeElapsedColumn())
     with _readable(), Progress(*columns) as progress:
         task = progress.add_task("")
 

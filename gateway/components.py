@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -70,6 +70,7 @@ class ComponentCache:
         self.epochs, self.pool, self.clock, self.keeping = epochs, pool, clock, keeping
         self.makers: set[str] = set()
         """Of all that was ever kept."""
+        self._behind: set[asyncio.Task[None]] = set()
 
     def of_call(
         self, keys: TenantKeys, maker: str, tags: tuple[str, ...], control: wire.Control
@@ -85,6 +86,12 @@ class ComponentCache:
         for maker in self.makers.difference(makers):
             self.tier.drop_tag(maker)
         self.makers.intersection_update(makers)
+
+    def later(self, work: Coroutine[None, None, None]) -> None:
+        """Does it behind the answer."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
 
     def failed(self, what: str) -> None:
         self.stats.failures += 1
@@ -128,6 +135,11 @@ class CallComponents:
         return tensor
 
     async def keep(self, name: bytes, tensor: Any, cost_ms: float) -> None:
+        """Does not wait until it is kept: the caller's answer does not depend on it."""
+        self._cache.later(self.keep_now(name, tensor, cost_ms))
+
+    async def keep_now(self, name: bytes, tensor: Any, cost_ms: float) -> None:
+        """As `keep`, to its end."""
         cache, control = self._cache, self._control
         if control.no_store or (control.ttl_s is not None and control.ttl_s <= 0):
             return

@@ -633,7 +633,10 @@ class RequestPath:
 
         async def compute() -> AsyncIterator[bytes]:
             chunks: list[Chunk] = [call.known] if call.known else [chunk async for chunk in self._run(call, components)]
-            yield await self.in_thread(call.task.whole, call.decoded, chunks)
+            if call.task.brief(call.decoded, chunks):
+                yield call.task.whole(call.decoded, chunks)
+            else:
+                yield await self.in_thread(call.task.whole, call.decoded, chunks)
 
         return compute
 

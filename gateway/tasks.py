@@ -19,6 +19,9 @@ from models.utterance import Audio, Chunk, Transcript, VoicePrint
 INLINE_BYTES: Final = 256 << 10
 """Parsing, checking and hashing a larger request belongs in a thread, whatever it holds."""
 
+INLINE_SAMPLES: Final = 160_000
+"""So many are made bytes in less time than a thread would be found in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -32,6 +35,8 @@ class Task:
     """Whether decoding a request of at most `INLINE_BYTES` takes so long that it belongs in a thread."""
     whole: Callable[[wire.Decoded, list[Chunk]], bytes]
     """All chunks of an answer to the one message of a whole answer; empty bytes when there is nothing in it."""
+    brief: Callable[[wire.Decoded, list[Chunk]], bool] = lambda decoded, chunks: True
+    """Whether `whole` takes less time than handing it to a thread would."""
     frames: Callable[[wire.Decoded], AudioFrames] | None = None
     """Makes the encoder of a streamed answer; None where an answer is always one message."""
 
@@ -58,6 +63,17 @@ def _spoken(decoded: wire.Decoded, chunks: list[Chunk]) -> tuple[bytes, audio.Ou
         raise EngineError("the engine ended without audio")
     samples = np.concatenate([piece.samples for piece in pieces])
     return audio.encode(samples, pieces[0].rate, output), output
+
+
+def _only_cast(decoded: wire.Decoded, chunks: list[Chunk]) -> bool:
+    """Whether speech becomes bytes without resampling or a codec: 0.02 ms a second of it."""
+    output, pieces = decoded.output, [chunk for chunk in chunks if isinstance(chunk, Audio)]
+    return (
+        output is not None
+        and output.encoding in (audio.Encoding.LINEAR16, audio.Encoding.WAV, audio.Encoding.MULAW)
+        and all(piece.rate == output.rate for piece in pieces)
+        and sum(len(piece.samples) for piece in pieces) <= INLINE_SAMPLES
+    )
 
 
 class AudioFrames:
@@ -95,6 +111,7 @@ SYNTHESIZE = Task(
     decode=wire.decode_synthesize,
     costly=lambda request: request.voice.HasField("emotion_audio"),
     whole=lambda decoded, chunks: wire.synthesize_frame(*_spoken(decoded, chunks), decoded.speed),
+    brief=_only_cast,
     frames=AudioFrames,
 )
 VOCODE = Task(
@@ -103,6 +120,7 @@ VOCODE = Task(
     decode=wire.decode_vocode,
     costly=lambda request: False,
     whole=lambda decoded, chunks: wire.vocode_frame(*_spoken(decoded, chunks)),
+    brief=_only_cast,
     frames=AudioFrames,
 )
 EMBED = Task(

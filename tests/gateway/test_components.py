@@ -23,7 +23,7 @@ from cache_tiers.events import tenant_tag
 from cache_tiers.pages import PagedMemory
 from cache_tiers.policy.lfu import LfuPolicy
 from gateway import app, wire
-from gateway.components import ComponentCache
+from gateway.components import CallComponents, ComponentCache
 from gateway.keys import Keys
 from gateway.settings import SettingsError
 from models.load import Encoders, Served, load_engines
@@ -73,7 +73,7 @@ def values(found: ort.OrtValue | None) -> float | None:
 
 
 async def test_what_is_kept_is_found_by_its_name_and_its_tenant_alone(bench: Bench) -> None:
-    await bench.call().keep(b"a", tensor(1.5, 7.0), 12.0)
+    await bench.call().keep_now(b"a", tensor(1.5, 7.0), 12.0)
     found = await bench.call().find(b"a")
     np.testing.assert_array_equal(found.numpy(), np.full((1, 1, 1536), 7.0, np.float32))
     assert await bench.call().find(b"b") is None
@@ -83,15 +83,31 @@ async def test_what_is_kept_is_found_by_its_name_and_its_tenant_alone(bench: Ben
     assert bench.memory.free_bytes == bench.total - 2 * PAGE
 
 
+async def test_keeping_does_not_hold_up_who_keeps(bench: Bench) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+
+    def slow(pages: array[int], value: ort.OrtValue) -> tuple[int, ...]:
+        writing.set()
+        assert go_on.wait(30)
+        return (1, 1, 1)
+
+    with mock.patch.object(bench.pages, "write", slow):
+        await bench.call().keep(b"a", tensor(), 1.0)
+        await asyncio.to_thread(writing.wait, 30)
+        assert bench.cache.stats.kept == 0
+        go_on.set()
+        await until(lambda: bench.cache.stats.kept == 1)
+
+
 async def test_requests_get_the_memory_they_ask_for(bench: Bench) -> None:
     assert bench.call(mode=wire.Mode.BYPASS) is None
-    await bench.call(no_store=True).keep(b"a", tensor(), 1.0)
-    await bench.call(ttl_s=0.0).keep(b"a", tensor(), 1.0)
+    await bench.call(no_store=True).keep_now(b"a", tensor(), 1.0)
+    await bench.call(ttl_s=0.0).keep_now(b"a", tensor(), 1.0)
     assert bench.cache.stats.kept == 0
-    await bench.call(ttl_s=60.0).keep(b"a", tensor(), 1.0)
+    await bench.call(ttl_s=60.0).keep_now(b"a", tensor(), 1.0)
     assert values(await bench.call(no_store=True).find(b"a")) == 1.0
     assert await bench.call(mode=wire.Mode.REFRESH).find(b"a") is None
-    await bench.call(mode=wire.Mode.REFRESH, ttl_s=60.0).keep(b"a", tensor(fill=2.0), 1.0)
+    await bench.call(mode=wire.Mode.REFRESH, ttl_s=60.0).keep_now(b"a", tensor(fill=2.0), 1.0)
     bench.now += 50.0
     assert values(await bench.call(max_age_s=50.0).find(b"a")) == 2.0
     assert await bench.call(max_age_s=49.0).find(b"a") is None
@@ -103,12 +119,12 @@ async def test_requests_get_the_memory_they_ask_for(bench: Bench) -> None:
 async def test_what_is_erased_while_it_is_made_is_not_kept(bench: Bench) -> None:
     of_subject, of_tenant, of_other = (bench.call(tags=(tag,)) for tag in ("s1", "s2", "s3"))
     bench.epochs.bump("s1")
-    await of_subject.keep(b"a", tensor(), 1.0)
-    await of_other.keep(b"b", tensor(), 1.0)
+    await of_subject.keep_now(b"a", tensor(), 1.0)
+    await of_other.keep_now(b"b", tensor(), 1.0)
     bench.epochs.bump(tenant_tag("acme"))
-    await of_tenant.keep(b"c", tensor(), 1.0)
+    await of_tenant.keep_now(b"c", tensor(), 1.0)
     bench.hearing = False
-    await bench.call().keep(b"d", tensor(), 1.0)
+    await bench.call().keep_now(b"d", tensor(), 1.0)
     bench.hearing = True
     found = [values(await bench.call().find(name)) for name in (b"a", b"b", b"c", b"d")]
     assert found == [None, 1.0, None, None]
@@ -118,8 +134,8 @@ async def test_what_is_erased_while_it_is_made_is_not_kept(bench: Bench) -> None
 
 
 async def test_mels_of_a_model_that_has_gone_go_too(bench: Bench) -> None:
-    await bench.call(maker="m1").keep(b"a", tensor(), 1.0)
-    await bench.call(maker="m2").keep(b"b", tensor(), 1.0)
+    await bench.call(maker="m1").keep_now(b"a", tensor(), 1.0)
+    await bench.call(maker="m2").keep_now(b"b", tensor(), 1.0)
     bench.cache.served_by({"m2", ""})
     assert await bench.call().find(b"a") is None
     assert values(await bench.call().find(b"b")) == 1.0
@@ -128,18 +144,18 @@ async def test_mels_of_a_model_that_has_gone_go_too(bench: Bench) -> None:
 
 async def test_more_than_there_is_room_for_is_evicted_or_refused(bench: Bench) -> None:
     for n in range(20):
-        await bench.call().keep(bytes([n]), tensor(3), 1.0)
+        await bench.call().keep_now(bytes([n]), tensor(3), 1.0)
     assert bench.cache.stats.kept == 20
     assert bench.cache.tier.stats.bytes <= bench.cache.capacity == 14 * PAGE
-    await bench.call().keep(b"large", tensor(15), 1.0)
-    await bench.call().keep(b"huge", tensor(17), 1.0)
+    await bench.call().keep_now(b"large", tensor(15), 1.0)
+    await bench.call().keep_now(b"huge", tensor(17), 1.0)
     assert bench.cache.stats.refused == 2
     bench.cache.tier.drop_where(lambda _: True)
     assert bench.memory.free_bytes == bench.total
 
 
 async def test_pages_are_not_freed_before_the_thread_that_reads_them_has_done(bench: Bench) -> None:
-    await bench.call().keep(b"a", tensor(), 1.0)
+    await bench.call().keep_now(b"a", tensor(), 1.0)
     reading, go_on = threading.Event(), threading.Event()
 
     def slow(pages: array[int], shape: tuple[int, ...]) -> ort.OrtValue:
@@ -170,7 +186,7 @@ async def test_pages_are_not_freed_before_the_thread_that_writes_them_has_done(b
         return (1, 1, 1)
 
     with mock.patch.object(bench.pages, "write", slow):
-        keeping = asyncio.create_task(bench.call().keep(b"a", tensor(), 1.0))
+        keeping = asyncio.create_task(bench.call().keep_now(b"a", tensor(), 1.0))
         await asyncio.to_thread(writing.wait, 30)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
@@ -181,12 +197,12 @@ async def test_pages_are_not_freed_before_the_thread_that_writes_them_has_done(b
 
 
 async def test_a_device_that_fails_is_a_miss(bench: Bench) -> None:
-    await bench.call().keep(b"a", tensor(), 1.0)
+    await bench.call().keep_now(b"a", tensor(), 1.0)
     with mock.patch.object(bench.pages, "read", side_effect=RuntimeError("the device is gone")):
         assert await bench.call().find(b"a") is None
     with mock.patch.object(bench.pages, "write", side_effect=RuntimeError("the device is gone")):
-        await bench.call().keep(b"b", tensor(), 1.0)
-    await bench.call().keep(b"c", tensor(0), 1.0)  # nothing is no tensor
+        await bench.call().keep_now(b"b", tensor(), 1.0)
+    await bench.call().keep_now(b"c", tensor(0), 1.0)  # nothing is no tensor
     stats = bench.cache.stats
     assert (stats.hits, stats.misses, stats.failures) == (0, 0, 3)
     assert values(await bench.call().find(b"a")) == 1.0
@@ -240,6 +256,7 @@ async def gateway(tmp_path: Path, shipped: Served, **tables: Any) -> AsyncIterat
         mock.patch.object(app, "load_engines", load),
         mock.patch.object(app, "load_encoders", return_value=Encoders()),
         mock.patch.object(AcousticModel, "on_device", autospec=True, side_effect=made) as runs,
+        mock.patch.object(CallComponents, "keep", CallComponents.keep_now),  # what follows may count on it
     ):
         async with (
             app.running(settings(tmp_path, **tables)) as running,
