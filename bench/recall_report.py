@@ -13,6 +13,7 @@ from bench.baselines import HK_THRESHOLD
 from bench.bounds import Bounds, bounds, share_interval
 from bench.distort import CONDITIONS
 from bench.figures import Figure, Figures
+from gateway.fingerprint.bits import MIN_ACTIVE_S
 
 GROUPS: Final = ("words", "speech")
 DURATIONS: Final = (
@@ -61,7 +62,6 @@ def report(asked: Sequence[Asked], tried: Sequence[Tried], out: Figures) -> None
 def _by_condition(name: str, group: Sequence[Asked], out: Figures) -> None:
     column, threshold = GROUPS.index(name), mel_threshold(group)
     spread = out.context.setdefault("recall, 95 % by speaker", {})
-    heard = out.context.setdefault("recall of what has 0.3 s of speech", {})
     for condition in CONDITIONS.values():
         rows = [one for one in group if one.condition == condition.name]
         if not rows:
@@ -74,6 +74,10 @@ def _by_condition(name: str, group: Sequence[Asked], out: Figures) -> None:
         out.add(Figure(f"{label}: recall", recall, "%", percent(one.exact for one in rows), floor, "higher"))
         if reach is not None:
             out.add(Figure(f"{label}: recall, to reach", recall, "%", None, reach, "higher"))
+        heard = [one for one in rows if one.speech_s >= MIN_ACTIVE_S]
+        if 0 < len(heard) < len(rows):
+            kept = percent(one.known for one in heard)
+            out.add(Figure(f"{label}: recall where 0.3 s or more is spoken", kept, "%", None, floor, "higher"))
         out.add(Figure(f"{label}: among the candidates", percent(one.candidate for one in rows), "%"))
         classic = percent(one.classic < HK_THRESHOLD for one in base) if base else None
         out.add(Figure(f"{label}: passes the verifier", percent(one.judged for one in rows), "%", classic))
@@ -82,7 +86,6 @@ def _by_condition(name: str, group: Sequence[Asked], out: Figures) -> None:
                 Figure(f"{label}: MinHash at its best threshold", percent(one.mel > threshold for one in base), "%")
             )
         spread[label] = [round(v, 1) for v in share_interval([o.known for o in rows], [o.speaker for o in rows])]
-        heard[label] = round(percent(one.known for one in rows if one.speech_s >= 0.3), 1)
     out.add(Figure(f"{name}: mean recall", percent(one.known for one in group), "%"))
 
 
