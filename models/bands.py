@@ -26,8 +26,8 @@ HOP_S: Final = HOP / RATE
 BANDS: Final = 33
 FMIN: Final = 250.0
 FMAX: Final = 3500.0
-_BLOCK: Final = 28
-"""Frames transformed at a time: what malloc hands out again, and does not ask the system for each time."""
+_BLOCK: Final = 128
+"""Frames transformed at a time: what stays in a core's second cache."""
 
 
 def to_telephone_rate(samples: Samples) -> Samples:
@@ -41,9 +41,21 @@ def band_energies(samples: Samples, phase: int = 0) -> Samples:
     With `phase` 0 this is `librosa.feature.melspectrogram(y, sr=8000, n_fft=1024, hop_length=128, n_mels=33,
     fmin=250, fmax=3500, center=True, pad_mode="constant").T`.
     """
-    lead = WINDOW // 2 - phase
-    padded = np.concatenate([np.zeros(lead, np.float32), samples, np.zeros(WINDOW // 2 + phase, np.float32)])
-    frames = frames_of(padded, WINDOW, HOP)
+    before, after = np.zeros(WINDOW // 2 - phase, np.float32), np.zeros(WINDOW // 2 + phase, np.float32)
+    return _energies(frames_of(np.concatenate([before, samples, after]), WINDOW, HOP))
+
+
+def half_frame_energies(samples: Samples) -> Samples:
+    """Those of phase 0 and of half a frame later, in turn: float32 [2 (1 + n // 128), 33], equal to both to the bit.
+
+    In one go, because fewer and larger calls take less time.
+    """
+    before, after = np.zeros(WINDOW // 2, np.float32), np.zeros(WINDOW // 2 + HOP // 2, np.float32)
+    frames = frames_of(np.concatenate([before, samples, after]), WINDOW, HOP // 2)
+    return _energies(frames[: 2 * (1 + len(samples) // HOP)])
+
+
+def _energies(frames: Samples) -> Samples:
     energies = np.empty((len(frames), BANDS), np.float32)
     for start in range(0, len(frames), _BLOCK):
         block = frames[start : start + _BLOCK]

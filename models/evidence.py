@@ -34,10 +34,13 @@ SLACK: Final = 12
 """Frames by which either may begin or end outside the other, beyond a fifth of the stored one."""
 COARSE: Final = 48
 """Active frames that find the place; all of them then refine it."""
+NEAR: Final = 3
+"""Half frames to either side of that place that are tried with all of them."""
 FEATURES: Final = 15
 """Rows of a timeline that the judge sees."""
 ROWS: Final = 17
 """And all of them."""
+_LEVELS: Final = np.array([[1], [2], [3]], np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,9 @@ class Heard:
 
     def __post_init__(self) -> None:
         half = 0.5 * self.log_odds
+        size = np.abs(half)  # np.logaddexp takes ten times as long
         object.__setattr__(self, "half", half)
-        object.__setattr__(self, "coin", np.logaddexp(half, -half))
+        object.__setattr__(self, "coin", size + np.log1p(np.exp(-2 * size)))
 
     def __len__(self) -> int:
         return len(self.speech)
@@ -121,46 +125,46 @@ class Path:
 def align(stored: Stored, heard: Heard) -> Path:
     """The straight path of most evidence. `stored` must have an active frame, `heard` a frame."""
     half, coin = heard.half, heard.coin
-    pace, start = _coarse(stored, half, coin, len(heard))
-    places = np.rint(2 * pace * stored.at).astype(np.int64)
     kept = np.abs(stored.signs)
+    pace, near = _coarse(stored, kept, half, coin, len(heard))
+    starts = np.arange(near - NEAR, near + NEAR + 1)
+    place = starts[:, None] + np.rint(2 * pace * stored.at).astype(np.int64)
+    at = np.minimum(np.maximum(place, 0), len(half) - 1)
+    against_coin = half[at]
+    against_coin *= stored.signs
+    against_coin -= kept * coin[at]
+    inside = at == place
     possible = np.float32(COIN) * kept.sum(axis=1)
-    found = []
-    for near in range(start - 3, start + 4):
-        place = places + near
-        inside = (place >= 0) & (place < len(half))
-        at = np.clip(place, 0, len(half) - 1)
-        against_coin = (stored.signs * half[at] - kept * coin[at]).sum(axis=1) + possible
-        found.append((np.where(inside, against_coin, np.float32(0.0)), near, at, inside))
-    evidence, start, at, inside = max(found, key=lambda one: float(one[0].sum()))
+    evidence = np.where(inside, against_coin.sum(axis=2) + possible, np.float32(0.0))
+    best = int(evidence.sum(axis=1).argmax())
+    at, inside = at[best], inside[best]
     # Certainty: a coin's entropy less that of the bit's own distribution.
-    certain = COIN - coin[at] + half[at] * np.tanh(half[at])
+    sure = half[at]
+    certain = COIN - coin[at] + sure * np.tanh(sure)
     known = np.where(inside, (kept * certain).sum(axis=1), np.float32(0.0))
-    return Path(evidence, known, places + start, pace, float(start), float(inside.mean()), int(kept.sum()))
+    start, bits = float(starts[best]), int(kept.sum())
+    return Path(evidence[best], known, place[best], pace, start, float(inside.mean()), bits)
 
 
-def _coarse(stored: Stored, half: Samples, coin: Samples, frames: int) -> tuple[float, int]:
+def _coarse(stored: Stored, kept: Samples, half: Samples, coin: Samples, frames: int) -> tuple[float, int]:
     """Pace and start of the best path by some of the stored frames."""
     slack = 2 * (SLACK + stored.frames // 5)
     starts = np.arange(-slack, 2 * max(0, frames - stored.frames) + slack + 1)
     some = slice(None, None, max(1, len(stored.at) // COARSE))
-    signs, at = stored.signs[some], stored.at[some]
-    kept = np.abs(signs)
+    signs, kept, at = stored.signs[some], kept[some], stored.at[some]
     pairs = signs @ half.T - kept @ coin.T + np.float32(COIN) * kept.sum(axis=1)[:, None]
     margin = slack + math.ceil(0.05 * stored.frames) + 8
     beyond = max(0, 2 * stored.frames + margin + int(starts[-1]) - pairs.shape[1])
-    padded = np.pad(pairs, ((0, 0), (margin, beyond)))
-    width = padded.shape[1]
-    best = (-math.inf, 1.0, 0)
-    for pace in FEW_PACES if stored.frames <= SHORT else PACES:
-        places = np.arange(len(at)) * width + np.rint(2 * pace * at).astype(np.int64) + margin
-        total = np.zeros(len(starts), np.float32)
-        for place in places + int(starts[0]):
-            total += padded.ravel()[place : place + len(starts)]
-        place = int(total.argmax())
-        if total[place] > best[0]:
-            best = (float(total[place]), pace, int(starts[place]))
-    return best[1], best[2]
+    width = margin + pairs.shape[1] + beyond
+    padded = np.zeros((len(at), width), np.float32)
+    padded[:, margin : margin + pairs.shape[1]] = pairs
+    paces = np.array(FEW_PACES if stored.frames <= SHORT else PACES)
+    places = np.arange(len(at)) * width + np.rint(2 * paces[:, None] * at).astype(np.int64) + margin + int(starts[0])
+    windows = np.lib.stride_tricks.sliding_window_view(padded.ravel(), len(starts))
+    # One pace at a time, or what is gathered would be megabytes for a long query.
+    totals = np.array([windows[at_pace].sum(axis=0) for at_pace in places])
+    pace, start = np.unravel_index(int(totals.argmax()), totals.shape)
+    return float(paces[pace]), int(starts[start])
 
 
 def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
@@ -180,13 +184,12 @@ def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
     within = (query >= 0) & (query < len(heard))
     query = np.clip(query, 0, len(heard) - 1)
     rows = np.zeros((ROWS, len(time)), np.float32)
-    known = stored.at - first
+    known, own = stored.at - first, slice(-first, stored.frames - first)
     rows[0, known] = path.evidence / 7
     rows[1, known] = path.known / 7
+    rows[2:5, own] = stored.level >= _LEVELS
     rows[5:8] = np.where(within, heard.speech[query].T, 0.0)
-    for level in (1, 2, 3):
-        rows[1 + level, -first : stored.frames - first] = stored.level >= level
-        rows[7 + level] = within & (heard.level[query] >= level)
+    rows[8:11] = within & (heard.level[query] >= _LEVELS)
     there = (path.place >= 0) & (path.place < len(heard.bits))
     differ = stored.bits ^ heard.bits[np.clip(path.place, 0, len(heard.bits) - 1)]
     trusted = np.bitwise_count(differ & stored.mask) / np.maximum(np.bitwise_count(stored.mask), 1)
@@ -194,6 +197,6 @@ def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
     rows[12, known] = np.where(there, np.bitwise_count(differ) / BITS, 0.5)
     rows[13, known] = ~there
     rows[14] = 50 * abs(path.pace - 1)
-    rows[15, -first : stored.frames - first] = 1.0
+    rows[15, own] = 1.0
     rows[16] = within
     return rows

@@ -11,8 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from models.bands import BANDS
 from models.evidence import BITS, FEATURES, Heard
 from models.onnx import ModelFileError, OnnxModel
@@ -37,10 +35,10 @@ class RecallNets:
         """Score from which two recordings are taken for the same."""
         self.identity = self._ear.identity + self._judge.identity
 
-    def hear(self, energies: Samples, between: Samples, bits: Words, level: Levels) -> Heard:
-        """The query's band energies, linear power, float32 [T, 33], and those half a frame later, as what the
+    def hear(self, energies: Samples, bits: Words, level: Levels) -> Heard:
+        """The query's band energies, linear power, float32 [2 T, 33] for each half frame in turn, as what the
         undistorted recording's bits and levels are likely to be; `bits` and `level` are its own (`Heard`)."""
-        log_odds, speech = self._ear.run({"energies": np.stack([energies, between], axis=1)})
+        log_odds, speech = self._ear.run({"energies": energies.reshape(-1, 2, BANDS)})
         return Heard(log_odds.reshape(-1, BITS), speech, bits, level)
 
     def judge(self, timeline: Samples) -> tuple[float, Samples]:

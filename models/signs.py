@@ -46,11 +46,12 @@ def signs(energies: Samples) -> tuple[Words, Words]:
     return signs_of(*changes(energies))
 
 
-def changes(energies: Samples) -> tuple[Samples, Samples]:
-    """The differences that bits are signs of, float32 [frames, 32], and what the mask asks for, float32 [frames, 1]."""
+def changes(energies: Samples, lag: int = LAG) -> tuple[Samples, Samples]:
+    """The differences that bits are signs of, float32 [frames, 32], and what the mask asks for, float32 [frames, 1].
+    Of half frames, `lag` is twice as many."""
     slope = energies[:, : BANDS - 1] - energies[:, 1:]
     change = slope.copy()
-    change[LAG:] -= slope[:-LAG]
+    change[lag:] -= slope[:-lag]
     floor = np.partition(np.abs(change), BANDS - 1 - KEPT, axis=1)[:, BANDS - 1 - KEPT, None]
     # Digital silence has no strong bits at all: the tiny floor keeps exact zeros out of the mask.
     return change, np.maximum(floor, np.float32(1e-30))
@@ -66,7 +67,7 @@ def strength(change: Samples, floor: Samples) -> Samples:
 
 def packed(flags: Flags) -> Words:
     """bool [frames, 32] as uint32 [frames], band 0 in the lowest bit."""
-    return np.ascontiguousarray(np.packbits(flags, axis=1, bitorder="little")).view("<u4")[:, 0].astype(np.uint32)
+    return np.packbits(flags, bitorder="little").view("<u4").astype(np.uint32, copy=False)
 
 
 def unpacked(words: Words) -> Flags:

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.bands import BANDS, HOP, HOP_S, RATE, band_energies, to_telephone_rate
+from models.bands import HOP_S, RATE, band_energies, half_frame_energies, to_telephone_rate
 from models.evidence import Heard
-from models.signs import Flags, Words, changes, levels, signs_of, strength
+from models.signs import LAG, Flags, Levels, Words, changes, levels, signs_of, strength
 from models.utterance import Samples
 
 MIN_ACTIVE_S: Final = 0.3
@@ -102,15 +102,36 @@ def fingerprint(samples: Samples) -> Fingerprint | None:
     What looks for it is made by `gateway.fingerprint.listen`, at twice the cost.
     """
     narrow = _telephone(samples)
-    return None if narrow is None else from_energies(band_energies(narrow), None, len(samples) / (2 * RATE))
+    if narrow is None:
+        return None
+    energies = band_energies(narrow)
+    level = levels(energies)
+    if not _speaks(level):
+        return None
+    return Fingerprint(*signs_of(*changes(energies)), level, len(samples) / (2 * RATE))
 
 
-def energies_of(samples: Samples) -> tuple[Samples, Samples, float] | None:
-    """Band energies on the frame grid and half a frame later, and seconds: what `from_energies` takes."""
+def on_both_grids(samples: Samples) -> tuple[Fingerprint, Samples, Words] | None:
+    """As `fingerprint`, with `between` and `strength`; and what a network hears it by, for each half frame in turn:
+    band energies, linear power, float32 [2 frames, 33], and bits, uint32 [2 frames]."""
     narrow = _telephone(samples)
     if narrow is None:
         return None
-    return band_energies(narrow), band_energies(narrow, HOP // 2), len(samples) / (2 * RATE)
+    energies = half_frame_energies(narrow)
+    level = levels(energies[::2])
+    if not _speaks(level):
+        return None
+    now = changes(energies, 2 * LAG)
+    bits, mask = signs_of(*now)
+    code = Fingerprint(
+        bits=bits[::2].copy(),
+        mask=mask[::2].copy(),
+        level=level,
+        seconds=len(samples) / (2 * RATE),
+        between=(bits[1::2].copy(), mask[1::2].copy()),
+        strength=strength(*now),
+    )
+    return code, energies, bits
 
 
 def _telephone(samples: Samples) -> Samples | None:
@@ -123,21 +144,5 @@ def _telephone(samples: Samples) -> Samples | None:
     return to_telephone_rate(samples)
 
 
-def from_energies(energies: Samples, energies_between: Samples | None, seconds: float) -> Fingerprint | None:
-    """The fingerprint of band energies (float32 [frames, 33], linear power), on the grid and half a frame later."""
-    level = levels(energies)
-    if np.count_nonzero(level) * HOP_S < MIN_ACTIVE_S:
-        return None
-    now = changes(energies)
-    bits, mask = signs_of(*now)
-    if energies_between is None:
-        return Fingerprint(bits, mask, level, seconds)
-    later = changes(energies_between)
-    return Fingerprint(
-        bits=bits,
-        mask=mask,
-        level=level,
-        seconds=seconds,
-        between=signs_of(*later),
-        strength=np.stack([strength(*now), strength(*later)], axis=1).reshape(-1, BANDS - 1),
-    )
+def _speaks(level: Levels) -> bool:
+    return bool(np.count_nonzero(level) * HOP_S >= MIN_ACTIVE_S)

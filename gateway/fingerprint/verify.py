@@ -19,7 +19,6 @@ from gateway.fingerprint.bits import Fingerprint
 from models.bands import HOP_S
 from models.evidence import ROWS, SLACK, Stored, align, timeline
 from models.recall import embedded
-from models.signs import Words
 from models.utterance import Samples
 
 # Chosen on development speakers, noise and words that trained neither network (docs/recall.md), then frozen; so is the
@@ -34,7 +33,7 @@ SHORT: Final = 80
 """and that where under 80 frames (1.3 s) of speech are stored."""
 STORED_COVERAGE: Final = 0.80
 """Least share of the stored active frames that must lie inside the query."""
-WHOLE: Final = ((28, 24.0, 28.8), (45, 32.0, 33.2), (None, 24.0, 26.4))
+WHOLE: Final = ((28, 60.0, 58.1), (45, 32.0, 33.2), (None, 24.0, 26.4))
 """The judge looks for one bad moment. Another recording may have none that is bad enough, but agrees less as a whole.
 Where less than so many frames of speech are stored (or however many): so many times the share of what the query is sure
 of that agrees, and the judge's score, must reach so much. Short words of others are alike by chance."""
@@ -81,7 +80,7 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     odds, against = nets.judge(lines)
     score = odds - nets.threshold
     worst = int(np.argmax(against)) + path.first
-    similarity = float(np.clip(path.confirmed, 0.0, 1.0))
+    similarity = min(max(path.confirmed, 0.0), 1.0)
     weight, least = of_the_whole(len(old.at))
     reason = "same"
     if path.inside < STORED_COVERAGE:
@@ -127,13 +126,33 @@ def _refused(reason: str, distance: float) -> Verdict:
 
 
 def nearest(query: Fingerprint, stored: Fingerprint) -> float:
-    """The least share of the stored trusted bits that differ, over all shifts on both of the query's grids."""
+    """The least share of the stored trusted bits that differ, over all shifts on both of the query's grids. What a
+    shift leaves outside the query counts half."""
     trusted = np.where(stored.active, stored.mask, np.uint32(0))
     if not trusted.any():
         return 1.0
-    shifts = shifts_of(len(query), len(stored))
+    n, heard = len(stored), len(query)
+    shifts, stride = shifts_of(heard, n), stride_of(n)
     grids = [query.bits] + ([query.between[0]] if query.between is not None else [])
-    return min(float(_distances(grid, stored.bits, trusted, shifts).min()) for grid in grids)
+    before, after = max(0, -shifts[0]), max(0, shifts[-1] + n - heard)
+    row = np.zeros((len(grids), before + heard + after), np.uint32)
+    row[:, before : before + heard] = grids
+    windows = np.lib.stride_tricks.sliding_window_view(row[:, shifts[0] + before :], n, axis=1)
+    trusted, wanted = trusted[::stride], (stored.bits & trusted)[::stride]
+    weights = np.bitwise_count(trusted).astype(np.int64)
+    differ = np.bitwise_count((windows[:, : len(shifts), ::stride] & trusted) ^ wanted).sum(axis=2, dtype=np.int64)
+    # Twice what differs: outside, where `row` has zeros, the bits that are wanted were counted, and half of all should.
+    outside = weights - 2 * np.bitwise_count(wanted)
+    until = np.concatenate([[0], np.cumsum(outside)])
+    starts = np.arange(shifts.start, shifts.stop)
+    first, last = (_within(edge, n, stride) for edge in (-starts, heard - starts))
+    twice = 2 * differ.min(axis=0) + until[-1] - (until[last] - until[first])
+    return 0.5 * int(twice.min()) / max(int(weights.sum()), 1)
+
+
+def _within(edge: npt.NDArray[np.int64], n: int, stride: int) -> npt.NDArray[np.int64]:
+    """How many of the first n frames, taking every `stride`-th, lie before `edge`."""
+    return (np.minimum(np.maximum(edge, 0), n) + stride - 1) // stride
 
 
 def shifts_of(query_frames: int, stored_frames: int) -> range:
@@ -145,27 +164,3 @@ def shifts_of(query_frames: int, stored_frames: int) -> range:
 def stride_of(stored_frames: int) -> int:
     """Of how many stored frames one counts in the first test: neighbours overlap by seven eighths and say the same."""
     return max(1, stored_frames // 64)
-
-
-def _distances(bits: Words, stored: Words, trusted: Words, shifts: range) -> npt.NDArray[np.float64]:
-    """Share of `trusted` bits that differ, for each shift, those outside the query by half: float64 [shifts]."""
-    n = len(stored)
-    stride = stride_of(n)
-    before = max(0, -shifts[0])
-    after = max(0, shifts[-1] + n - len(bits))
-    start = shifts[0] + before
-
-    def windows(values: Words) -> Words:
-        padded = np.pad(values, (before, after))
-        return np.lib.stride_tricks.sliding_window_view(padded[start:], n)[: len(shifts), ::stride]
-
-    stored, trusted = stored[::stride], trusted[::stride]
-    covered = windows(np.full(len(bits), 0xFFFFFFFF, np.uint32)) & trusted
-    differ = _ones((windows(bits) ^ stored) & covered)
-    total = int(np.bitwise_count(trusted).sum())
-    return np.asarray((differ + 0.5 * (total - _ones(covered))) / max(total, 1))
-
-
-def _ones(words: Words) -> npt.NDArray[np.int64]:
-    """Bits set in each row: [rows, frames] -> int64 [rows]."""
-    return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int64))

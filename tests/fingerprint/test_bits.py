@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fingerprint.bits import Fingerprint, fingerprint
-from models.bands import BANDS, FMAX, FMIN, HOP, RATE, WINDOW, band_energies, to_telephone_rate
-from models.signs import KEPT
+from gateway.fingerprint.listen import listen
+from models.bands import BANDS, FMAX, FMIN, HOP, RATE, WINDOW, band_energies, half_frame_energies, to_telephone_rate
+from models.signs import KEPT, signs
 from tests.fingerprint.voice import hiss, say
 
 
@@ -39,6 +40,23 @@ def test_half_a_hop_later_is_the_same_sound_shifted() -> None:
     n = min(len(later), len(shifted))
     middle = slice(8, n - 8)
     assert np.allclose(later[middle], shifted[middle], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("more", [0, 1, 63, 64, 65, 127])
+def test_half_frames_are_both_grids_to_the_bit(more: int) -> None:
+    narrow = np.concatenate([to_telephone_rate(say(2))[: 100 * HOP], np.ones(more, np.float32)])
+    both = half_frame_energies(narrow)
+    assert np.array_equal(both[::2], band_energies(narrow))
+    assert np.array_equal(both[1::2], band_energies(narrow, HOP // 2))
+
+
+def test_what_asks_holds_what_is_stored() -> None:
+    asked, stored = listen(say(2)), made(2)
+    assert asked is not None
+    assert asked.to_bytes() == stored.to_bytes()
+    assert asked.between is not None
+    later = signs(band_energies(to_telephone_rate(say(2)), HOP // 2))
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(asked.between, later, strict=True))
 
 
 def test_a_frame_trusts_fourteen_bits_and_a_second_takes_half_a_kilobyte() -> None:

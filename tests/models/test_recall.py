@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.fingerprint.bits import energies_of, fingerprint
+from gateway.fingerprint.bits import fingerprint, on_both_grids
 from gateway.fingerprint.listen import listen
 from models.evidence import BITS, FEATURES, Stored, align, timeline
 from models.onnx import ModelFileError
@@ -47,23 +47,24 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_ear_gives_odds_for_every_half_frame(nets: RecallNets) -> None:
-    energies = energies_of(say(3))
-    assert energies is not None
-    frames = len(energies[0])
-    heard = nets.hear(energies[0], energies[1], np.zeros(2 * frames, np.uint32), np.zeros(frames, np.uint8))
+    found = on_both_grids(say(3))
+    assert found is not None
+    code, energies, bits = found
+    frames = len(code)
+    heard = nets.hear(energies, bits, code.level)
     assert heard.log_odds.shape == (2 * frames, BITS)
     assert heard.speech.shape == (frames, 3)
     assert np.isfinite(heard.log_odds).all()
     assert heard.speech.min() >= 0
     assert heard.speech.max() <= 1
-    louder = nets.hear(4 * energies[0], 4 * energies[1], heard.bits, heard.level)
+    louder = nets.hear(4 * energies, heard.bits, heard.level)
     np.testing.assert_allclose(louder.log_odds, heard.log_odds, atol=1e-2)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 100])
 def test_silence_is_heard_without_nan(nets: RecallNets, frames: int) -> None:
-    nothing = np.zeros((frames, BANDS), np.float32)
-    heard = nets.hear(nothing, nothing, np.zeros(2 * frames, np.uint32), np.zeros(frames, np.uint8))
+    nothing = np.zeros((2 * frames, BANDS), np.float32)
+    heard = nets.hear(nothing, np.zeros(2 * frames, np.uint32), np.zeros(frames, np.uint8))
     assert np.isfinite(heard.log_odds).all()
     assert np.isfinite(heard.speech).all()
     code = fingerprint(say(3))

@@ -289,7 +289,7 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
     # Of silence the ear looks at roots of what is rounding; so here is something in every band.
     energies = np.random.default_rng(0).random((90, 2, BANDS), np.float32)
     silent, level = np.zeros(180, np.uint32), np.zeros(90, np.uint8)
-    heard = nets.hear(energies[:, 0], energies[:, 1], silent, level)
+    heard = nets.hear(energies.reshape(-1, BANDS), silent, level)
     with torch.no_grad():
         log_odds, speech = ShippedEar(ear)(torch.from_numpy(energies))
         assert np.abs(heard.log_odds - log_odds.reshape(-1, 32).numpy()).max() < 1e-4
@@ -308,8 +308,8 @@ def test_timelines_are_made_of_what_the_shipped_ear_hears(sources: Sources, tmp_
     export(ear, Judge(), 0.0, tmp_path)
     query = query_of(say(9), np.random.default_rng(0), sources)
     heard = hear(ear, query)
-    energies = 10 ** query.energies.astype(np.float32).reshape(-1, 2, BANDS)
-    shipped = RecallNets(tmp_path).hear(energies[:, 0], energies[:, 1], query.bits, query.level)
+    energies = 10 ** query.energies.astype(np.float32).reshape(-1, BANDS)
+    shipped = RecallNets(tmp_path).hear(energies, query.bits, query.level)
     assert heard.log_odds.shape == shipped.log_odds.shape
     assert np.abs(heard.log_odds - shipped.log_odds).mean() < 0.05, "energies are kept in half precision"
     assert np.abs(heard.speech - shipped.speech).mean() < 0.01
@@ -329,12 +329,12 @@ def test_it_trains_goes_on_ships_and_starts_from_what_it_shipped(
     nets = RecallNets(out)
     assert nets.threshold == 0.25
     energies = np.random.default_rng(0).random((40, BANDS), np.float32)
-    heard = nets.hear(energies, energies, np.zeros(80, np.uint32), np.zeros(40, np.uint8))
+    heard = nets.hear(energies, np.zeros(40, np.uint32), np.zeros(20, np.uint8))
     assert np.isfinite(heard.log_odds).all()
     ear, judge = recall.started(Ear(), out, "ear"), recall.started(Judge(), out, "judge")
     export(ear, judge, 0.25, tmp_path / "again")
     again = RecallNets(tmp_path / "again")
-    same = again.hear(energies, energies, heard.bits, heard.level)
+    same = again.hear(energies, heard.bits, heard.level)
     assert np.abs(same.log_odds - heard.log_odds).max() < 1e-4
     code = code_of(say(1))
     assert code is not None
