@@ -2,9 +2,10 @@
 
     python -m bench.index --speech DIR [--noise DIR] --entries 10000,100000,1000000 [--json OUT] [--plot DIR]
 
-Half of the clips of a folder (its index.csv tells speakers) are enrolled and the index filled up with perturbed copies
-(`bench.fill`); distorted copies of the enrolled clips ask, and so do the other half's clips, strangers all. Times are
-of the processor, one thread. Memory is what the process grows by, everything in it.
+Half of the clips of a folder (its index.csv tells speakers) are enrolled, at random moments while the index is filled
+up with perturbed copies (`bench.fill`) of the other half's clips; distorted copies of the enrolled clips ask, and so do
+some of the other half, strangers all, of which no copies are made. Times are of the processor, one thread. Memory is
+what the process grows by, everything in it.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ import psutil
 from bench.clips import Choice, Clip, read_folder
 from bench.distort import Surroundings, copy_of
 from bench.figures import Figure, Figures
-from bench.fill import fill
+from bench.fill import BATCH, fill
 from bench.index_curve import curve, plot
 from bench.index_rivals import filters, fingerprinting, rivals
 from gateway.fingerprint.bits import Fingerprint, fingerprint
-from gateway.fingerprint.index import RecallIndex
+from gateway.fingerprint.flat import FlatTable
+from gateway.fingerprint.index import CANDIDATES, Candidate, RecallIndex, best_of
 from gateway.fingerprint.listen import listen
 
 ASKED: Final = ("noise 20 dB", "noise 10 dB", "noise 5 dB", "telephone", "telephone + noise 10 dB", "simulated room")
 SINGLE: Final = 3000
 """Entries enrolled one by one at each size, for the times of one insert."""
-FLAT_LIMIT: Final = 20_000
-"""Entries up to which a flat scan is asked the same: beyond, it takes a quarter of a second a query."""
+FLAT_ALL: Final = 100_000
+"""Entries up to which a flat scan is asked all the same: at a million, where it takes seconds, every tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class Query:
     distortion: str
     id: bytes
     fp: Fingerprint
+
+
+Entry = tuple[bytes, Fingerprint, tuple[str, ...]]
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -81,28 +86,26 @@ def queries(clips: list[Clip], prints: list[Fingerprint | None], noises: list[Cl
     return found
 
 
-def grow(index: RecallIndex, size: int, prints: list[Fingerprint], rng: np.random.Generator, out: Figures) -> None:
-    """Fill `index` up to `size`; how fast many at once, and how fast one by one, are enrolled."""
+def grow(
+    index: RecallIndex, size: int, real: list[Entry], prints: list[Fingerprint], rng: np.random.Generator, out: Figures
+) -> None:
+    """Fill `index` up to `size`, `real` ones among it; how fast many at once, and how fast one by one, are enrolled."""
     spent = 0.0
-    many = size - len(index) - min(SINGLE, size // 4)
-    for batch in fill(prints, max(0, many), rng):
+    many = size - min(SINGLE, size // 4)
+    filled = many - len(real)
+    batches = -(-filled // BATCH)
+    moments = np.array_split(rng.permutation(len(real)), batches)
+    batch: list[Entry]
+    for number, batch in enumerate(fill(prints, filled, rng)):
+        batch += [real[one] for one in moments[number]]
         records = [(id, fp.to_bytes(), tags) for id, fp, tags in batch]
         spent += cpu(
             lambda records=records: index.add_many(  # type: ignore[misc]
                 [(id, Fingerprint.from_bytes(data), tags) for id, data, tags in records]
             )
         )
-    if spent:
-        out.add(
-            Figure(
-                f"{size}: rebuild, recordings a second of processor time",
-                1000 * many / spent,
-                "1/s",
-                None,
-                20_000,
-                "higher",
-            )
-        )
+    speed = 1000 * many / spent
+    out.add(Figure(f"{size}: rebuild, recordings a second of processor time", speed, "1/s", None, 20_000, "higher"))
     times = [cpu(lambda one=one: index.add(*one)) for batch in fill(prints, size - len(index), rng) for one in batch]  # type: ignore[misc]
     out.add(Figure(f"{size}: insert, median", float(np.median(times)), "ms CPU", None, 1.0))
     out.add(Figure(f"{size}: insert, p99.9", float(np.quantile(times, 0.999)), "ms CPU", None, 1.0))
@@ -118,6 +121,7 @@ def ask(index: RecallIndex, known: list[Query], strangers: list[Fingerprint], si
         times.append((time.process_time_ns() - start) / 1e6)
         found[query.distortion].append(hit is not None and hit.id == query.id)
         among[query.distortion].append(any(one.id == query.id for one in index.candidates(query.fp)))
+    finding = [cpu(lambda one=one: index.candidates(one.fp)) for one in known]  # type: ignore[misc]
     stranger_times = [cpu(lambda one=one: index.lookup(one)) for one in strangers]  # type: ignore[misc]
     filter_times, away = [], []
     for one in strangers:
@@ -127,6 +131,8 @@ def ask(index: RecallIndex, known: list[Query], strangers: list[Fingerprint], si
     every = times + stranger_times
     out.add(Figure(f"{size}: lookup of what is there, median", float(np.median(times)), "ms CPU"))
     out.add(Figure(f"{size}: lookup of what is there, p99", float(np.quantile(times, 0.99)), "ms CPU", None, 5.0))
+    out.add(Figure(f"{size}: of that finding candidates, median", float(np.median(finding)), "ms CPU"))
+    out.add(Figure(f"{size}: of that finding candidates, p99", float(np.quantile(finding, 0.99)), "ms CPU"))
     out.add(Figure(f"{size}: lookup of a stranger, median", float(np.median(stranger_times)), "ms CPU"))
     out.add(Figure(f"{size}: lookup of a stranger, p99", float(np.quantile(stranger_times, 0.99)), "ms CPU", None, 5.0))
     out.add(
@@ -144,23 +150,33 @@ def ask(index: RecallIndex, known: list[Query], strangers: list[Fingerprint], si
 
 def against_flat(index: RecallIndex, known: list[Query], size: int, out: Figures) -> None:
     """The same lookups by a scan of everything: what the keys lose."""
-    flat = RecallIndex(flat_frames=1 << 40)
-    flat.add_many(index.entries())
+    flat, store = FlatTable(), index._store
+    for slot, id in enumerate(store.ids):
+        if id is not None:
+            flat.add(slot, store.fingerprint(slot).bits)
+    asked = known[:: max(1, size // FLAT_ALL)]
     lost = {"recalled": [0, 0], "among the candidates": [0, 0]}
     spent = []
-    for query in known:
+
+    def scanned(query: Query) -> list[Candidate]:
+        slots, distances = flat.nearest(query.fp, CANDIDATES)
+        ids = [store.ids[slot] for slot in slots.tolist()]
+        near = zip(ids, slots.tolist(), distances.tolist(), strict=True)
+        return [Candidate(id, store.fingerprint(slot), 1 - far) for id, slot, far in near if id is not None]
+
+    for query in asked:
         start = time.process_time_ns()
-        hit = flat.lookup(query.fp)
+        by_scan = scanned(query)
         spent.append((time.process_time_ns() - start) / 1e6)
-        mine = index.lookup(query.fp)
-        lost["recalled"][0] += hit is not None and hit.id == query.id
-        lost["recalled"][1] += mine is not None and mine.id == query.id
-        for number, one in enumerate((flat, index)):
-            lost["among the candidates"][number] += any(c.id == query.id for c in one.candidates(query.fp))
+        for number, candidates in enumerate((by_scan, index.candidates(query.fp))):
+            hit = best_of(query.fp, candidates)
+            lost["recalled"][number] += hit is not None and hit.id == query.id
+            lost["among the candidates"][number] += any(one.id == query.id for one in candidates)
     for name, (scan, keys) in lost.items():
-        out.add(Figure(f"{size}: {name}, flat scan", 100 * scan / len(known), "%"))
+        label = f"{size}: {name}, of {len(asked)}"
+        out.add(Figure(f"{label}: flat scan", 100 * scan / len(asked), "%"))
         target = 2.0 if name == "recalled" else None
-        out.add(Figure(f"{size}: {name}, lost by keys", 100 * (scan - keys) / len(known), "points", None, target))
+        out.add(Figure(f"{label}: lost by keys", 100 * (scan - keys) / len(asked), "points", None, target))
     out.add(Figure(f"{size}: flat scan, median", float(np.median(spent)), "ms CPU"))
 
 
@@ -179,15 +195,19 @@ def main() -> None:
     if sizes != sorted(sizes) or sizes[0] < 1:
         parser.error(f"--entries {options.entries}: sizes must be at least 1 and ascend")
     clips, others = (read_folder(options.speech, Choice(half), noise=False) for half in (0, 1))
+    if sizes[0] < 2 * len(clips):
+        parser.error(f"--entries {options.entries}: must be at least twice the {len(clips)} clips that are enrolled")
     noises = read_folder(options.noise, Choice(), noise=True) if options.noise else []
     enrolled = [fingerprint(clip.samples) for clip in clips]
     prints = [fp for fp in enrolled if fp is not None]
     known = queries(clips, enrolled, noises, options.limit)
     order = np.random.default_rng(1).permutation(len(others)).tolist()
     strangers = [q for n in order[: options.strangers] if (q := listen(others[n].samples)) is not None]
+    rest = [fp for n in order[options.strangers :] if (fp := fingerprint(others[n].samples)) is not None] or prints
     out = Figures(
         {
             "clips": len(prints),
+            "filled up with copies of": len(rest),
             "strangers": len(strangers),
             "seconds a clip": float(np.mean([fp.seconds for fp in prints])),
         }
@@ -195,29 +215,27 @@ def main() -> None:
     fingerprinting([clip.samples for clip in clips[:300]], out)
     filters(out)
     rivals(prints, known, out)
-    real = [
+    real: list[Entry] = [
         (id_of(number), fp, ("speaker:" + clips[number].speaker, "engine:1"))
         for number, fp in enumerate(enrolled)
         if fp is not None
     ]
     if options.curve:
-        points = curve(real, prints, [(q.distortion, q.id, q.fp) for q in known], strangers, options.curve, out)
+        points = curve(real, rest, [(q.distortion, q.id, q.fp) for q in known], strangers, options.curve, out)
         if options.plot:
             plot(points, options.plot / "index-curve.png")
     means = {}
     for size in sizes:
         before = resident()
-        index, rng = RecallIndex(size), np.random.default_rng(3)
-        for start in range(0, len(real), 256):
-            index.add_many(real[start : start + 256])
-        grow(index, size, prints, rng, out)
+        # By keys at every size, also where `RecallIndex` would scan.
+        index = RecallIndex(size, flat_frames=0)
+        grow(index, size, real, rest, np.random.default_rng(3), out)
         used = resident() - before
         seconds = index.frames * 0.016 / len(index)
         allowed = 1000 + 700 * seconds
         out.add(Figure(f"{size}: memory an utterance of {seconds:.2f} s", used / len(index), "B", None, allowed))
         means[size] = ask(index, known, strangers, size, out)
-        if size <= FLAT_LIMIT:
-            against_flat(index, known, size, out)
+        against_flat(index, known, size, out)
         out.write(options.json)
     for small, large in itertools.pairwise(sizes):
         out.add(Figure(f"cost of a lookup, {small} to {large}", means[large] / means[small], "times", None, 4.0))

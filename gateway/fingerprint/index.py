@@ -1,9 +1,8 @@
 """The index of one tenant: fingerprints by id, candidates for a query, and which of them is the same recording.
 
 Few recordings are scanned whole. Many are found by keys: a Bloom filter over all keys turns strangers away, a table
-tells who has the keys that are left, and a sketch of each, at the place the key gives, who is likely. Either way
-`verify` has the last word. The index is a hint and holds no answers: ids mean something only to its owner. Safe to use
-from several threads.
+tells who has the keys that are left, and `rank` which of them are likely. Either way `verify` has the last word. The
+index is a hint and holds no answers: ids mean something only to its owner. Safe to use from several threads.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ import numpy as np
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.flat import FlatTable
 from gateway.fingerprint.keys import PROBES, SHAPE, USUAL, Ints, Shape, probes, stored_keys
-from gateway.fingerprint.store import Store, Tags, nearness
+from gateway.fingerprint.rank import Places, ranked
+from gateway.fingerprint.store import Store, Tags
 from gateway.fingerprint.table import KeyTable
 from gateway.fingerprint.verify import Verdict, verify
 
@@ -28,17 +28,11 @@ CANDIDATES: Final = 4
 """Looked at closely for a query."""
 EXPLAINED: Final = 12
 """Told by `explain`."""
-SKETCHES: Final = 4096
-"""Places, a recording and a shift each, that a query's keys may point at and that are looked at: most keys first."""
-ROUGH: Final = 8
-"""Frames of a first sketch, where there are more places than FINE."""
-FINE: Final = 256
-POSITIONS: Final = 24
-"""Frames of a sketch."""
-UNLIKE: Final = 0.45
-"""A sketch farther than this is another recording's: verify would need 0.36 or less over all frames."""
+PLACES: Final = 1024
+"""Places that a query's keys may point at and that are looked at: those of the rarest keys. By a million recordings the
+right one is among the first 366."""
 CLEARLY: Final = 0.1
-"""A candidate whose sketch is so much farther than the nearest one's is not looked at closely."""
+"""A candidate with so much fewer votes than the first is not looked at closely."""
 SWEEP: Final = 0.2
 """Share of removed recordings at which the key table begins to leave them behind."""
 SMALL: Final = 5_000
@@ -62,7 +56,7 @@ class Candidate:
     id: bytes
     fingerprint: Fingerprint
     votes: float
-    """1 minus the distance to a sketch of it."""
+    """By keys the share of the evidence there could be, of a part of it; by a scan 1 minus the distance to a sketch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +123,10 @@ class RecallIndex:
         with self._lock:
             self._start()
 
-    def candidates(self, fp: Fingerprint, limit: int = CANDIDATES) -> list[Candidate]:
-        """Who might be the same recording, likeliest first."""
+    def candidates(self, fp: Fingerprint, limit: int = CANDIDATES, hopeless: bool = False) -> list[Candidate]:
+        """Who might be the same recording, likeliest first; by keys `hopeless` ones only if asked for."""
         with self._lock:
-            ranked = self._scanned(fp, limit) if self._flat is not None else self._found(fp, limit)
+            ranked = self._scanned(fp, limit) if self._flat is not None else self._found(fp, limit, hopeless)
             return [
                 Candidate(id, self._store.fingerprint(slot), votes)
                 for slot, votes in ranked
@@ -147,21 +141,11 @@ class RecallIndex:
         accept: Callable[[bytes], bool] | None = None,
     ) -> Recalled | None:
         """The nearest recording that passes `verify` and that `accept` (say: not quarantined) lets pass, or None."""
-        best: Recalled | None = None
-        candidates = self.candidates(fp)
-        for candidate in candidates:
-            if candidate.votes < candidates[0].votes - CLEARLY:
-                break
-            verdict = verify(fp, candidate.fingerprint, min_similarity)
-            if not verdict.accepted or (best is not None and verdict.similarity <= best.similarity):
-                continue
-            if accept is None or accept(candidate.id):
-                best = Recalled(candidate.id, verdict.similarity, verdict.offset_s, verdict)
-        return best
+        return best_of(fp, self.candidates(fp), min_similarity=min_similarity, accept=accept)
 
     def explain(self, fp: Fingerprint, limit: int = EXPLAINED) -> list[Explained]:
         """Every candidate with all its distances, nearest first."""
-        found = [Explained(c.id, c.votes, verify(fp, c.fingerprint)) for c in self.candidates(fp, limit)]
+        found = [Explained(c.id, c.votes, verify(fp, c.fingerprint)) for c in self.candidates(fp, limit, hopeless=True)]
         return sorted(found, key=lambda one: one.verdict.distance)
 
     @property
@@ -249,7 +233,7 @@ class RecallIndex:
         alive = self._store.alive.array
         return [(int(s), 1.0 - float(d)) for s, d in zip(slots, distances, strict=True) if alive[s]][:limit]
 
-    def _found(self, fp: Fingerprint, limit: int) -> list[tuple[int, float]]:
+    def _found(self, fp: Fingerprint, limit: int, hopeless: bool) -> list[tuple[int, float]]:
         assert self._table is not None
         hashes, at = probes(fp, self.budget, self.shape)
         if not self.rebuilding:
@@ -260,23 +244,28 @@ class RecallIndex:
             hashes, at = hashes[known], at[known]
         which, slots, frames = self._table.find(hashes)
         alive = self._store.alive.array[slots]
-        slots, later = _places(slots[alive], (at[which] - 2 * frames)[alive])
-        if len(slots) > FINE:
-            rough = nearness(self._store, fp, slots, later, ROUGH)
-            best = np.argpartition(rough, FINE)[:FINE]
-            slots, later = slots[best], later[best]
-        distances = nearness(self._store, fp, slots, later, POSITIONS)
-        ranked: dict[int, float] = {}
-        for number in np.argsort(distances, kind="stable"):
-            if distances[number] > UNLIKE or len(ranked) == limit:
-                break
-            ranked.setdefault(int(slots[number]), 1.0 - float(distances[number]))
-        return list(ranked.items())
+        which, slots, frames = which[alive], slots[alive], frames[alive]
+        # What few others have first: a key that many share says little of each, and costs a comparison for each.
+        rare = np.argsort(np.bincount(which, minlength=1)[which], kind="stable")[:PLACES]
+        places = Places(slots[rare], frames[rare], at[which[rare]]).once()
+        return ranked(self._store, fp, places, limit, hopeless)
 
 
-def _places(slots: Ints, later: Ints) -> tuple[Ints, Ints]:
-    """Different pairs of slot and shift, those that most keys point at where there are too many."""
-    place, first, votes = np.unique((slots << 16) + later + (1 << 15), return_index=True, return_counts=True)
-    if len(place) > SKETCHES:
-        place = place[np.lexsort((first, -votes))[:SKETCHES]]  # among equals those of the likelier key
-    return place >> 16, (place & 0xFFFF) - (1 << 15)
+def best_of(
+    fp: Fingerprint,
+    candidates: Sequence[Candidate],
+    *,
+    min_similarity: float | None = None,
+    accept: Callable[[bytes], bool] | None = None,
+) -> Recalled | None:
+    """The one of `candidates`, likeliest first, that `lookup` would give."""
+    best: Recalled | None = None
+    for candidate in candidates:
+        if candidate.votes < candidates[0].votes - CLEARLY:
+            break
+        verdict = verify(fp, candidate.fingerprint, min_similarity)
+        if not verdict.accepted or (best is not None and verdict.similarity <= best.similarity):
+            continue
+        if accept is None or accept(candidate.id):
+            best = Recalled(candidate.id, verdict.similarity, verdict.offset_s, verdict)
+    return best

@@ -1,6 +1,6 @@
-"""Keys that two copies of a recording share: 36 exact bits of three instants, and which of them to ask for first.
+"""Keys that two copies of a recording share: 33 exact bits of three instants, and which of them to ask for first.
 
-A key is the lowest 12 bits of a frame, of the frame 64 ms later and of the one 128 ms later. The stored side keeps one
+A key is the lowest 11 bits of a frame, of the frame 64 ms later and of the one 128 ms later. The stored side keeps one
 for each place that speaks; the asking side knows how sure it is of every bit, asks for the keys it is surest of, and
 asks for each again with its least certain bits the other way round. After Haitsma & Kalker's search by exact words with
 flipped unreliable bits, and the query-directed probes of Lv and others (2007, multi-probe LSH).
@@ -24,12 +24,16 @@ Ints = npt.NDArray[np.int64]
 
 HASH_BITS: Final = 42
 """Bits that are left of a key: two of 40 million agree with one of 512 probes by chance in one query of 200."""
-PROBES: Final = 512
+PROBES: Final = 2048
 """Keys asked for, at most, for one query."""
-FLIPPED: Final = 6
-"""Least certain bits of a key that are tried both ways, up to four at a time."""
-SEEDS: Final = 64
+FLIPPED: Final = 8
+"""Least certain bits of a key that are tried both ways, up to FLIPS at a time."""
+FLIPS: Final = 5
+SEEDS: Final = 128
 """Keys that are tried with flipped bits: the surest."""
+SPOKEN: Final = 0.5
+"""Chance that a frame of the undistorted recording is speech, from which its keys are asked for: in noise and rooms the
+query's own levels say little."""
 FEW: Final = 48
 """Keys of a recording that are stored, and so many more a second:"""
 A_SECOND: Final = 8.0
@@ -42,7 +46,7 @@ _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 class Shape:
     """Of a key: `bits` of each of `frames` frames that lie `gap` apart. At most 64 bits in all."""
 
-    bits: int = 12
+    bits: int = 11
     frames: int = 3
     gap: int = 4
 
@@ -98,7 +102,7 @@ def stored_keys(
 def probes(query: Fingerprint, budget: int = PROBES, shape: Shape = SHAPE) -> tuple[Hashes, Ints]:
     """Keys to ask for, likeliest first, and where they begin in the query, in half frames: uint64 [n], int64 [n]."""
     odds = query.odds[:, : shape.bits]
-    speaks = np.repeat(query.active, 2)
+    speaks = np.repeat(query.active if query.heard is None else query.heard.speech[:, 0] > SPOKEN, 2)
     steps = np.arange(shape.frames) * 2 * shape.gap
     usable = speaks[: max(0, len(odds) - 2 * shape.span)].copy()
     for step in steps[1:].tolist():
@@ -116,7 +120,7 @@ def probes(query: Fingerprint, budget: int = PROBES, shape: Shape = SHAPE) -> tu
     keys = (set_bits @ (np.uint64(1) << np.arange(shape.bits * shape.frames, dtype=np.uint64))).astype(np.uint64)
     doubt = sure[frames].reshape(len(at), -1)
     least = np.argsort(doubt, axis=1)[:, :FLIPPED]
-    flips = _flips(FLIPPED)
+    flips = _flips(least.shape[1])
     total = costs[:, None] + np.take_along_axis(doubt, least, axis=1) @ flips.T
     best = _least(total.ravel(), budget)
     row, flip = np.divmod(best, len(flips))
@@ -133,7 +137,7 @@ def _least(values: npt.NDArray[np.floating], n: int) -> Ints:
 @lru_cache(maxsize=1)
 def _flips(bits: int) -> npt.NDArray[np.float32]:
     """Which of a key's least certain bits to flip: float32 [ways, bits] of 0 and 1, none first."""
-    ways = [way for size in range(5) for way in combinations(range(bits), size) if sum(way) < 10]
+    ways = [way for size in range(FLIPS + 1) for way in combinations(range(bits), size) if sum(way) < 2 * bits]
     table = np.zeros((len(ways), bits), np.float32)
     for number, way in enumerate(ways):
         table[number, list(way)] = 1

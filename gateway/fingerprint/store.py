@@ -11,17 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.keys import Ints
 from gateway.fingerprint.rows import Rows
-from models.signs import packed
 
 ROUND: Final = 8
 """Frames that room is given out in."""
-SURE: Final = 0.5
-"""Log-odds from which a query's bit counts when it is compared."""
 _SHARDS: Final = 256
 Tags = tuple[str, ...]
 
@@ -178,27 +174,3 @@ class Store:
             self._tagsets[tags] = number
         self._tag_uses[number] += 1
         return number
-
-
-def nearness(store: Store, query: Fingerprint, slots: Ints, later: Ints, positions: int) -> npt.NDArray[np.float64]:
-    """How far stored recordings are from `query` at given shifts, by a sketch of each: float64 [n], 0 same, 0.5 not.
-
-    `later` are half frames by which the query has the same sound later. Looks at `positions` frames spread over the
-    stored recording, at the bits they trust; what the query does not cover, or is not sure of, counts
-    half.
-    """
-    length = store.length.array[slots].astype(np.int64)
-    at = (2 * np.arange(positions) + 1) * length[:, None] // (2 * positions)
-    place = store.start.array[slots][:, None] + at
-    words = store.words.array[place]
-    trusted = np.where(store.level.array[place] > 0, words[:, :, 1], np.uint32(0))
-    heard = 2 * at + later[:, None]
-    odds = query.odds
-    bits, sure = packed(odds > 0), packed(np.abs(odds) > SURE)
-    inside = (heard >= 0) & (heard < len(bits))
-    heard = np.clip(heard, 0, len(bits) - 1)
-    known = np.where(inside, sure[heard], np.uint32(0)) & trusted
-    wrong = 2 * np.bitwise_count((words[:, :, 0] ^ bits[heard]) & known).sum(axis=1, dtype=np.int64)
-    weigh = np.bitwise_count(trusted).sum(axis=1, dtype=np.int64)
-    open_ = weigh - np.bitwise_count(known).sum(axis=1, dtype=np.int64)
-    return np.asarray((wrong + open_) / np.maximum(1, 2 * weigh))

@@ -21,6 +21,8 @@ PLACES: Final = 16
 """Keys of one row: two cache lines, read together."""
 FULL: Final = 10.0
 """Keys a row, on average, at which the table grows. One in forty finds its row full and is left out."""
+SAME: Final = 8
+"""Of one key that are kept, about: what more recordings share finds none of them, and would push rarer keys out."""
 GROWTH: Final = 0.4
 FIRST_ROWS: Final = 8192
 """So few that what a place holds (29 bits) still completes the hash."""
@@ -68,7 +70,7 @@ class KeyTable:
         if self._sieve_next is not None:
             self._sieve_next.add(hashes)
         places = (slots.astype(np.uint64) + np.uint64(1)) << _FRAME_BITS | frames.astype(np.uint64)
-        self.count += self._put(self._row_of(hashes), places << _TAG_BITS | (hashes & _TAG))
+        self.count += self._put(self._row_of(hashes), places << _TAG_BITS | (hashes & _TAG), alive)
         if self.count > FULL * self._length and not self.walking:
             self.start_walk(GROWTH)
         if self.walking:
@@ -103,27 +105,33 @@ class KeyTable:
         self._rows.array[start:end] = _NONE
         self._frontier = start
         self._sieve_next.add(hashes[stays])
-        self.count -= len(entries) - self._put(self._row_of(hashes[stays]), entries[stays])
+        self.count -= len(entries) - self._put(self._row_of(hashes[stays]), entries[stays], alive)
         if start == 0:
             self._length, self._sieve, self._sieve_next = self._next, self._sieve_next, None
             self.walks += 1
 
-    def _put(self, rows: Ints, entries: Hashes) -> int:
-        """Write entries into empty places of their rows; how many found one."""
+    def _put(self, rows: Ints, entries: Hashes, alive: npt.NDArray[np.bool_]) -> int:
+        """Write entries into places of their rows that are empty or a removed recording's, but where too many have the
+        same key; by how many the table holds more."""
         if not len(rows):
             return 0
-        order = np.argsort(rows, kind="stable")
-        rows, entries = rows[order], entries[order]
+        held = self._rows.array[rows]
+        empty = held == _NONE
+        free = empty | ~alive[(held >> (_TAG_BITS + _FRAME_BITS)).astype(np.int64) - 1]
+        same = np.count_nonzero(~free & ((held & _TAG) == (entries & _TAG)[:, None]), axis=1)
+        rare = np.flatnonzero(same < SAME)
+        order = rare[np.argsort(rows[rare], kind="stable")]
+        rows, entries, free, empty = rows[order], entries[order], free[order], empty[order]
         first = np.flatnonzero(np.diff(rows, prepend=-1))
         rank = np.arange(len(rows)) - np.repeat(first, np.diff(first, append=len(rows)))
-        empty = self._rows.array[rows] == _NONE
-        # The place of the entry is the empty one that has `rank` empty ones before it.
-        nth = np.cumsum(empty, axis=1, dtype=np.uint8) == np.minimum(rank + 1, 255)[:, None].astype(np.uint8)
-        nth &= empty
+        # The place of the entry is the free one that has `rank` free ones before it.
+        nth = np.cumsum(free, axis=1, dtype=np.uint8) == np.minimum(rank + 1, 255)[:, None].astype(np.uint8)
+        nth &= free
         place = np.argmax(nth, axis=1)
-        fits = nth[np.arange(len(rows)), place]
+        number = np.arange(len(rows))
+        fits = nth[number, place]
         self._rows.array[rows[fits], place[fits]] = entries[fits]
-        return int(np.count_nonzero(fits))
+        return int(np.count_nonzero(empty[number, place] & fits))
 
     def _row_of(self, hashes: Hashes) -> Ints:
         high = hashes >> _LOW

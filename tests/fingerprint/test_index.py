@@ -13,7 +13,7 @@ from gateway.fingerprint.index import RecallIndex
 from gateway.fingerprint.keys import HASH_BITS, probes, stored_keys
 from gateway.fingerprint.listen import listen
 from gateway.fingerprint.rows import Rows
-from gateway.fingerprint.table import PLACES, KeyTable
+from gateway.fingerprint.table import PLACES, SAME, KeyTable
 from models.utterance import Samples
 from tests.fingerprint.voice import RATE, hiss, say
 
@@ -197,12 +197,72 @@ def test_a_walk_leaves_the_removed_behind_in_table_and_filter() -> None:
     assert set(table.find(hashes.ravel())[1].tolist()) == set(range(50, 100))
 
 
-def test_a_key_that_everybody_has_fills_one_row_and_no_more() -> None:
+def test_a_key_that_everybody_has_leaves_room_for_others_in_its_row() -> None:
     table = KeyTable()
-    alive = np.ones(100, np.bool_)
+    alive = np.ones(200, np.bool_)
     for slot in range(100):
         table.add(np.array([7], np.uint64), np.array([slot]), np.array([0]), alive)
-    assert len(table.find(np.array([7], np.uint64))[0]) == PLACES
+    assert len(table.find(np.array([7], np.uint64))[0]) == SAME < PLACES
+    for slot in range(100, 100 + PLACES - SAME):
+        table.add(np.array([slot], np.uint64), np.array([slot]), np.array([0]), alive)  # hashes this near share the row
+        assert table.find(np.array([slot], np.uint64))[1].tolist() == [slot]
+    table.add(np.array([199], np.uint64), np.array([199]), np.array([0]), alive)
+    assert not len(table.find(np.array([199], np.uint64))[0]), "the row is full"
+
+
+def test_what_is_removed_and_enrolled_again_and_again_keeps_its_keys() -> None:
+    """Places of removed recordings are taken at once, or the keys of what comes back would find their row full."""
+    table = KeyTable()
+    alive = np.zeros(100, np.bool_)
+    key = np.array([7], np.uint64)
+    for slot in range(100):
+        alive[:] = False
+        alive[slot] = True
+        table.add(key, np.array([slot]), np.array([0]), alive)
+        assert slot in table.find(key)[1]
+    assert table.count <= SAME + 1
+
+
+def test_the_rarest_keys_come_first_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd that shares most keys of the query, and more of them than are looked at, does not hide the right one."""
+    query = heard(7, snr_db=20)
+    crowd = RecallIndex(flat_frames=0)
+    rng = np.random.default_rng(4)
+    right = of(7)
+    for number in range(6):
+        half = replace(right, bits=right.bits.copy())
+        start = 0 if number % 2 else len(right) // 2
+        half.bits[start : start + len(right) // 2] = rng.integers(0, 1 << 32, len(right) // 2, dtype=np.uint32)
+        crowd.add(name(100 + number), half)
+    crowd.add(name(7), right)
+    monkeypatch.setattr("gateway.fingerprint.index.PLACES", 40)
+    found = crowd.candidates(query)
+    assert found[0].id == name(7)
+    assert found[0].votes > 0.5
+
+
+def test_sharing_keys_alone_makes_no_candidate() -> None:
+    index = RecallIndex(flat_frames=0)
+    right = of(7)
+    other = replace(right, bits=right.bits ^ np.uint32(0xFFFFF800))  # the same keys, and nothing else
+    index.add(name(8), other)
+    assert index.candidates(heard(7)) == []
+    assert index.lookup(heard(7)) is None
+    index.add(name(7), right)
+    assert [one.id for one in index.candidates(heard(7))] == [name(7)]
+
+
+@pytest.mark.parametrize("speed", [0.98, 0.99, 1.01, 1.02])
+def test_what_is_played_faster_or_slower_is_found_by_keys(speed: float) -> None:
+    index = RecallIndex(flat_frames=0)
+    for seed in SEEDS:
+        index.add(name(seed), fingerprint(say(seed, 12)) or of(seed))
+    for seed in (3, 7):
+        samples = say(seed, 12)
+        at = np.arange(0, len(samples) - 1, speed)
+        query = listen(np.interp(at, np.arange(len(samples)), samples).astype(np.float32))
+        assert query is not None
+        assert index.candidates(query)[0].id == name(seed)
 
 
 def test_probes_of_a_clean_copy_are_its_stored_keys() -> None:
