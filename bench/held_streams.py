@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ class Held:
     """From the first connection to the last answer."""
 
 
-def hold(gateway: Gateway, request: Path, connections: int, streams: int) -> Held:
-    """`request`: a file with a serialised RecognizeRequest, whose sound each stream sends."""
+def hold(gateway: Gateway, request: Path, connections: int, streams: int, *, burst: bool = False) -> Held:
+    """`request`: a file with a serialised RecognizeRequest, whose sound each stream sends. `burst`: all but those of
+    the first caller connect in one moment, and all streams begin in one, rather than in pace."""
     raise_open_files(2 * connections)
     callers = min(CALLERS, connections)
     process = psutil.Process(gateway.process.pid)
@@ -61,7 +63,7 @@ def hold(gateway: Gateway, request: Path, connections: int, streams: int) -> Hel
         helpers: list[subprocess.Popen[str]] = []
         for number in range(callers):
             share = connections // callers + (number < connections % callers)
-            options = ["--connections", str(share), "--streams", str(streams)]
+            options = ["--connections", str(share), "--streams", str(streams), *(["--burst"] if burst else [])]
             helper = subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             helpers.append(stack.enter_context(helper))
             stack.callback(helper.kill)
@@ -100,63 +102,89 @@ def raise_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted + 256), hard))
 
 
+class Ended(Exception):
+    """A call that was to be written to had ended already; the text says with what."""
+
+
 class Caller:
     """One process's share of the connections."""
 
-    def __init__(self, target: str, request: speech_pb2.RecognizeRequest, connections: int, streams: int) -> None:
+    def __init__(
+        self, target: str, request: speech_pb2.RecognizeRequest, connections: int, streams: int, *, burst: bool
+    ) -> None:
         self._target, self._request, self._count, self._streams = target, request, connections, streams
+        self._burst = burst
         self._stubs: list[Any] = []
         self._calls: list[Any] = []
+
+    @property
+    def _at_once(self) -> int:
+        return self._count if self._burst else AT_ONCE
 
     async def connect(self) -> dict[str, int]:
         """Opens the connections, and has each answer one call."""
         options = [("grpc.use_local_subchannel_pool", 1)]  # or all would share one connection
         channels = [grpc.aio.insecure_channel(self._target, options) for _ in range(self._count)]
         self._stubs = [speech_pb2_grpc.SpeechStub(channel) for channel in channels]
-        return {"errors": await _failed(map(_answers, self._stubs))}
+        return {"errors": await _failed(map(_answers, self._stubs), self._at_once)}
 
     async def open(self) -> dict[str, int]:
         """Begins the streams, and returns when the server has answered a call that came after them."""
-        return {"errors": await _failed(map(self._begin, self._stubs))}
+        return {"errors": await _failed(map(self._begin, self._stubs), self._at_once)}
 
     async def finish(self) -> dict[str, int]:
         """Sends the rest, and reads the answers."""
-        errors = await _failed(map(self._end, self._calls))
+        errors = await _failed(map(self._end, self._calls), AT_ONCE)
         return {"errors": errors, "answered": len(self._calls) - errors}
 
     async def _begin(self, stub: Any) -> bool:
-        config = speech_pb2.StreamingRecognitionConfig(config=self._request.config)
-        for _ in range(self._streams):
-            call = stub.StreamingRecognize()
-            self._calls.append(call)
-            await call.write(speech_pb2.StreamingRecognizeRequest(streaming_config=config))
-            await call.write(speech_pb2.StreamingRecognizeRequest(audio=self._request.content[:FIRST_BYTES]))
+        calls = [stub.StreamingRecognize() for _ in range(self._streams)]
+        self._calls += calls
+        await asyncio.gather(*map(self._say_first, calls))
         return await _answers(stub)
 
+    async def _say_first(self, call: Any) -> None:
+        config = speech_pb2.StreamingRecognitionConfig(config=self._request.config)
+        await _write(call, speech_pb2.StreamingRecognizeRequest(streaming_config=config))
+        await _write(call, speech_pb2.StreamingRecognizeRequest(audio=self._request.content[:FIRST_BYTES]))
+
     async def _end(self, call: Any) -> bool:
-        await call.write(speech_pb2.StreamingRecognizeRequest(audio=self._request.content[FIRST_BYTES:]))
+        await _write(call, speech_pb2.StreamingRecognizeRequest(audio=self._request.content[FIRST_BYTES:]))
         await call.done_writing()
         answers = [answer async for answer in call]
         return bool(answers) and answers[-1].cache_info.status == speech_pb2.CacheInfo.HIT_EXACT
+
+
+async def _write(call: Any, request: speech_pb2.StreamingRecognizeRequest) -> None:
+    try:
+        await call.write(request)
+    except asyncio.InvalidStateError:
+        raise Ended(f"{await call.code()}: {await call.details()}") from None
 
 
 async def _answers(stub: Any) -> bool:
     return bool((await stub.ListModels(speech_pb2.ListModelsRequest())).models)
 
 
-async def _failed(work: Iterable[Coroutine[Any, Any, bool]]) -> int:
-    """How many came to nothing, of work done by a few at a time; says why."""
-    room = asyncio.Semaphore(AT_ONCE)
+async def _failed(work: Iterable[Coroutine[Any, Any, bool]], at_once: int) -> int:
+    """How many came to nothing, of work done by so many at a time; says why, once for each reason."""
+    room = asyncio.Semaphore(at_once)
+    reasons: Counter[str] = Counter()
 
     async def one(task: Coroutine[Any, Any, bool]) -> bool:
         async with room:
             try:
                 return await task
-            except (grpc.RpcError, asyncio.InvalidStateError) as error:  # the latter where a call has ended already
-                print(f"{type(error).__name__}: {error}", file=sys.stderr)
-                return False
+            except grpc.aio.AioRpcError as error:
+                reasons[f"{error.code()}: {error.details()}"] += 1
+            except Ended as error:
+                reasons[str(error)] += 1
+            return False
 
-    return sum(not good for good in await asyncio.gather(*map(one, work)))
+    failed = sum(not good for good in await asyncio.gather(*map(one, work)))
+    for reason, count in reasons.items():
+        print(f"{count} times {reason}", file=sys.stderr)
+    return failed
 
 
 async def steps(caller: Caller) -> None:
@@ -178,10 +206,11 @@ def main() -> None:
     parser.add_argument("--request", type=Path, required=True)
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--streams", type=int, required=True)
+    parser.add_argument("--burst", action="store_true")
     args = parser.parse_args()
     raise_open_files(2 * args.connections)
     request = speech_pb2.RecognizeRequest.FromString(args.request.read_bytes())
-    asyncio.run(steps(Caller(args.target, request, args.connections, args.streams)))
+    asyncio.run(steps(Caller(args.target, request, args.connections, args.streams, burst=args.burst)))
 
 
 if __name__ == "__main__":

@@ -215,13 +215,17 @@ def streams(figures: Figures, sizes: Sizes, voice: Voice) -> None:
         file = Path(folder) / "request"
         file.write_bytes(request.SerializeToString())
         held = hold(gateway, file, sizes.connections, sizes.streams)
+        burst = hold(gateway, file, sizes.connections, sizes.streams, burst=True)
     opened = sizes.connections * sizes.streams
     what = f"errors on {sizes.connections} connections with {opened} open streams"
     figures.add(Figure(what, held.errors, "errors", None, 0))
     figures.add(Figure("streams answered", held.answered, "streams", opened, opened, "higher"))
+    figures.add(Figure("errors where they are opened in one moment", burst.errors, "errors", None, 0))
+    figures.add(Figure("streams of these answered", burst.answered, "streams", opened, opened, "higher"))
     figures.add(Figure("memory a connection", held.connection_bytes / 1e3, "kB"))
     figures.add(Figure("memory an open stream", held.stream_bytes / 1e3, "kB"))
-    figures.context["streams"] = {"request_bytes": held.request_bytes, "seconds": held.seconds}
+    seconds = {"seconds": held.seconds, "seconds_in_one_moment": burst.seconds}
+    figures.context["streams"] = {"request_bytes": held.request_bytes, **seconds}
 
 
 def main() -> None:

@@ -1,56 +1,79 @@
 """Hit rate by size: the gateway's own policy classes over a trace, the best that any policy could do, and what doubling
 the memory buys.
 
-Long traces are sampled in space (SHARDS: Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST 2015): a
-key is in the sample if a hash of it is below a threshold, with all its requests, in a cache as many times smaller.
-Misses are counted and divided by the share, which is SHARDS' corrected form. A few keys of a speech trace are asked for
-so often that luck with them would decide; so the commonest, as long as they fit ten times into the smallest size looked
-at, are taken to be there from their first request on, and only the others are sampled.
+Of a long trace some keys are simulated, with all their requests, in a cache as many times smaller (SHARDS: Waldspurger
+et al., "Efficient MRC Construction with SHARDS", FAST 2015). Misses are counted and divided by the share, which is
+SHARDS' corrected form. SHARDS draws keys by their hash, for it knows nothing of them; here the whole trace is known, so
+of every so many keys that are asked for about as often and weigh about as much one is drawn. A few keys of a speech
+trace are asked for so often that luck with them would decide all the same; so the commonest, as long as they fit ten
+times into the smallest size looked at, are taken to be there from their first request on, and are not drawn from.
 
-What none can beat: for answers of one size Belady's MIN, which drops what is asked for again last, and takes nothing in
-that would be it. For sizes that differ MIN is no bound; that is PFOO-L (Berger, Beckmann, Harchol-Balter, "Practical
-bounds on optimal caching with variable object sizes", SIGMETRICS 2018): of all waits between two requests for a key
-those that take the least room and time for what they are worth, as many as the room of the whole trace holds.
+The gateway's own policy adapts: it tries on a thirty-second of the keys what suits. Of a sample that is too few, and
+with another exponent it is another policy. So it learns from the requests the trial would see of the whole trace, or of
+a million of its requests, and is simulated on the sample with what was learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.report_keys import ByKey
-from bench.trace_frames import next_access
+from bench.simulation import POLICIES, Array, belady, most_saved, simulate
 from cache_tiers.policy.base import Policy
-from cache_tiers.policy.lfu import LfuPolicy
-from cache_tiers.policy.lru import LruPolicy
-from cache_tiers.policy.tinylfu import TinyLfuPolicy
-from cache_tiers.policy.worth import WorthPolicy
-from gateway.settings import Device
+from cache_tiers.policy.trial import SPREAD, Trial
+from cache_tiers.policy.worth import WorthPolicy, shadow
 from gateway.stats import BYPASS, HIT_FUZZY
 
-POLICIES: Final[dict[str, Callable[[int], Policy[int]]]] = {
-    "worth": WorthPolicy,
-    "tinylfu": TinyLfuPolicy,
-    "lfu": LfuPolicy,
-    "lru": LruPolicy,
-}
-"""By their names in the settings; made with a capacity in bytes."""
-DEFAULT: Final[str] = Device.model_fields["policy"].default
-"""What a gateway has unless its settings name another."""
 SAMPLE: Final = 50_000
 """Requests that are simulated, some more or fewer; all of a trace that has no more."""
 HALVINGS: Final = 7
 """The sizes looked at are all answers' bytes, half of them, and so on."""
 TIMES: Final = (1, 2, 4, 8)
 """What if the first tier were so many times larger."""
+BLOCK: Final = 1 << 14
+"""Requests of which those the trial wants are picked at once."""
 GAIN: Final = 0.005
 """A doubling of the size that gains less hits than this share of requests buys nothing."""
-Array = npt.NDArray[Any]
+ADAPTS: Final = "worth"
+"""The policy that learns from what it sees how far frequency is to outweigh recency."""
+LEARNT: Final = 1_000_000
+"""Requests from which that is learnt, some more or fewer, where those that are simulated are too few for it."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Requests, the sample's among them, from which the policy that adapts learns its exponent."""
+
+    keys: npt.NDArray[np.int64]
+    """[n]"""
+    at: npt.NDArray[np.int64]
+    """[n] before which position of the sample each stands."""
+    sizes: Array
+    """By key."""
+    costs: Array
+    rate: float
+    """Share of the trace's keys."""
+
+    def exponents(self, size: float) -> list[tuple[int, float]]:
+        """From which position of the sample on which exponent holds in a cache of `size` bytes of the whole trace."""
+        trial = Trial(max(1, round(size * self.rate)), shadow)
+        found = [(0, trial.exponent)]
+        for begin in range(0, len(self.keys), BLOCK):
+            keys = self.keys[begin : begin + BLOCK]
+            # `trial.wants` of many at once, in 64 bits, which hold all that the mask looks at.
+            mixed = keys.astype(np.uint64) * np.uint64(SPREAD) >> np.uint64(29)
+            for index in np.flatnonzero(mixed & np.uint64(trial.mask) == 0).tolist():
+                key = int(keys[index])
+                if not trial.wants(key):  # it looks at fewer keys by now
+                    continue
+                exponent = trial.access(key, int(self.sizes[key]), float(self.costs[key]))
+                if exponent is not None and exponent != found[-1][1]:
+                    found.append((int(self.at[begin + index]), exponent))
+        return found
 
 
 @dataclass(frozen=True)
@@ -64,7 +87,7 @@ class Sample:
     costs: list[float]
     """[k] ms"""
     rate: float
-    """Share of the keys that is in the sample, but for the head."""
+    """Share of the keys but for the head that is in the sample."""
     head_bytes: int
     head_first: npt.NDArray[np.float64]
     """What the head's first requests miss: requests, bytes, ms."""
@@ -79,6 +102,10 @@ class Sample:
     head_at: npt.NDArray[np.int64]
     """[m] before which position of the sample."""
     head_costs: npt.NDArray[np.float64]
+    lesson: Lesson | None = None
+    """None where all requests are in the sample: then the policy learns by itself."""
+    _learnt: dict[float, list[tuple[int, float]]] = field(default_factory=dict)
+    """By size, what the lesson has taught."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -86,6 +113,32 @@ class Sample:
     def capacity(self, size: float) -> int:
         """Of the small cache that stands for one of `size` bytes."""
         return max(1, round((size - self.head_bytes) * self.rate))
+
+    def policy(self, name: str, size: float) -> Policy[int]:
+        """That of the small cache that stands for one of `size` bytes."""
+        capacity = self.capacity(size)
+        if name != ADAPTS or self.lesson is None:
+            return POLICIES[name](capacity)
+        return WorthPolicy(capacity, exponent=self._exponents(self.lesson, size)[0][1])
+
+    def missed(self, policy: Policy[int], size: float, begin: int = 0, end: int | None = None) -> npt.NDArray[np.bool_]:
+        """Which requests of the sample, from `begin` to `end`, a policy of `policy(..., size)` would miss."""
+        end = len(self) if end is None else end
+        if self.lesson is None or not isinstance(policy, WorthPolicy):
+            return simulate(policy, self.keys[begin:end].tolist(), self.sizes, self.costs)
+        steps = self._exponents(self.lesson, size)
+        missed = []
+        for (start, exponent), (stop, _) in zip(steps, [*steps[1:], (len(self), 0.0)], strict=True):
+            if start < end and stop > begin:
+                policy.become(exponent)
+                keys = self.keys[max(start, begin) : min(stop, end)]
+                missed.append(simulate(policy, keys.tolist(), self.sizes, self.costs))
+        return np.concatenate(missed) if missed else np.empty(0, bool)
+
+    def _exponents(self, lesson: Lesson, size: float) -> list[tuple[int, float]]:
+        if size not in self._learnt:
+            self._learnt[size] = lesson.exponents(size)
+        return self._learnt[size]
 
     def rates(self, missed: npt.NDArray[np.bool_]) -> dict[str, float]:
         """Hit rates of the whole trace, by requests, bytes and compute, from what the sample missed."""
@@ -103,17 +156,10 @@ class Sample:
 
     def bounded(self, size: float) -> dict[str, float]:
         """Hit rates that no policy can exceed at this size, one by one: PFOO-L."""
-        following = next_access(self.keys)
-        again = following >= 0
-        size_of, cost_of = np.array(self.sizes, float)[self.keys], np.array(self.costs)[self.keys]
-        room = (following - np.arange(len(self.keys)))[again] * size_of[again]
-        missed = []
-        for worth in (np.ones(len(self.keys)), size_of, cost_of):
-            mine = worth[again]
-            order = np.argsort(room / np.maximum(mine, 1e-9), kind="stable")
-            fits = np.searchsorted(np.cumsum(room[order]), self.capacity(size) * len(self.keys), side="right")
-            missed.append(worth.sum() - mine[order[: fits + 1]].sum())  # the one that fits in part counts as whole
-        return self._rates(np.array(missed))
+        sizes, costs = np.array(self.sizes, float)[self.keys], np.array(self.costs)[self.keys]
+        worths = [np.ones(len(self.keys)), sizes, costs]
+        saved = most_saved(self.keys, sizes, worths, self.capacity(size))
+        return self._rates(np.array([worth.sum() for worth in worths]) - saved)
 
 
 def sampled(by: ByKey, most: int = SAMPLE, smallest: float = 0.5**HALVINGS, seed: int = 0) -> Sample:
@@ -134,15 +180,22 @@ def sampled(by: ByKey, most: int = SAMPLE, smallest: float = 0.5**HALVINGS, seed
         is_head[ranked[fitting & (counts[ranked] >= len(key) / 1000)]] = True
         rest = int(counts[~is_head].sum())
         luck = _mixed(by.kept.digest[by.order[by.starts]], seed)
-        share = min(1.0, most / max(rest, 1))
-        while counts[(inside := asked & ~is_head & (luck < share))].sum() > 1.5 * most and share > 1e-6:
-            share /= 2
+        inside = _drawn(asked & ~is_head, counts, by.weights, luck, min(1.0, most / max(rest, 1)))
+        share = float(inside.sum() / max(1, (asked & ~is_head).sum()))
+        while counts[inside].sum() > 1.5 * most and inside.sum() > 1:  # of one that came so often, next to none missed
+            inside[np.argmax(np.where(inside, counts, 0))] = False
     else:
         inside = asked
     taken = inside[key]
     numbers = np.cumsum(inside) - 1
     where = np.cumsum(taken)
     heads = is_head[key]
+    lesson = None
+    if share < 1:
+        part = min(1.0, LEARNT / len(key))
+        learnt = np.flatnonzero(luck[key] < part) if part < 1 else np.arange(len(key))
+        numbered = np.cumsum(asked) - 1  # as all of them are in a sample of all
+        lesson = Lesson(numbered[key[learnt]], where[learnt] - taken[learnt], by.weights[asked], by.costs[asked], part)
     return Sample(
         keys=numbers[key[taken]],
         sizes=by.weights[inside].tolist(),
@@ -156,7 +209,22 @@ def sampled(by: ByKey, most: int = SAMPLE, smallest: float = 0.5**HALVINGS, seed
         head=(np.cumsum(is_head) - 1)[key[heads]],
         head_at=where[heads],
         head_costs=by.costs[is_head],
+        lesson=lesson,
     )
+
+
+def _drawn(
+    some: npt.NDArray[np.bool_], counts: Array, weights: Array, luck: npt.NDArray[np.float64], share: float
+) -> npt.NDArray[np.bool_]:
+    """A share of some keys: of every so many that are asked for about as often and weigh about as much, one by luck."""
+    keys = np.flatnonzero(some)
+    often = np.floor(2 * np.log2(counts[keys]))
+    keys = keys[np.lexsort((luck[keys], weights[keys], often))]
+    group = np.floor(np.arange(len(keys)) * share)
+    ranked = keys[np.lexsort((luck[keys], group))]
+    drawn = np.zeros(len(some), bool)
+    drawn[ranked[np.flatnonzero(np.diff(group, prepend=-1))]] = True
+    return drawn
 
 
 def _mixed(digests: Array, seed: int) -> npt.NDArray[np.float64]:
@@ -169,49 +237,8 @@ def _mixed(digests: Array, seed: int) -> npt.NDArray[np.float64]:
     return mixed
 
 
-def simulate(
-    policy: Policy[int], keys: Sequence[int], sizes: Sequence[int], costs: Sequence[float]
-) -> npt.NDArray[np.bool_]:
-    """[n] which requests a tier with this policy would miss. The policy keeps what it then holds."""
-    missed = bytearray(len(keys))
-    touch, offer = policy.touch, policy.offer
-    for at, key in enumerate(keys):
-        if key in policy:
-            touch(key)
-        else:
-            missed[at] = 1
-            offer(key, sizes[key], costs[key])
-    return np.frombuffer(missed, bool)
-
-
-def belady(keys: npt.NDArray[np.int64], sizes: Sequence[int], capacity: int) -> npt.NDArray[np.bool_]:
-    """[n] which requests Belady's MIN would miss: with sizes all equal, the fewest that can be."""
-    missed = bytearray(len(keys))
-    following = next_access(keys).tolist()
-    resident: dict[int, int] = {}
-    latest: list[tuple[int, int]] = []  # the furthest next request first; outdated ones are passed over
-    used = 0
-    for at, key in enumerate(keys.tolist()):
-        if resident.pop(key, None) is not None:
-            used -= sizes[key]
-        else:
-            missed[at] = 1
-        if following[at] < 0 or sizes[key] > capacity:
-            continue
-        resident[key] = following[at]
-        used += sizes[key]
-        heappush(latest, (-following[at], key))
-        while used > capacity:
-            when, furthest = heappop(latest)
-            if resident.get(furthest) == -when:
-                del resident[furthest]
-                used -= sizes[furthest]
-    return np.frombuffer(missed, bool)
-
-
 def curve(sample: Sample, running: str, first_tier: float) -> dict[str, Any]:
     """Hit rates by size in bytes, each by requests, bytes and compute. `first_tier`: bytes of the first tier."""
-    keys = sample.keys.tolist()
     even = len(set(sample.sizes)) <= 1
     steps = {sample.all_bytes * 0.5**halving for halving in range(HALVINGS + 1)}
     wanted = {first_tier * times for times in TIMES}
@@ -221,7 +248,7 @@ def curve(sample: Sample, running: str, first_tier: float) -> dict[str, Any]:
         capacity = sample.capacity(size)
         row: dict[str, Any] = {"bytes": round(size), "share": size / sample.all_bytes}
         for name in dict.fromkeys(("lru", running)):
-            row[name] = sample.rates(simulate(POLICIES[name](capacity), keys, sample.sizes, sample.costs))
+            row[name] = sample.rates(sample.missed(sample.policy(name, size), size))
         row["belady"] = sample.rates(belady(sample.keys, sample.sizes, capacity))
         row["bound"] = sample.bounded(size) if not even else row["belady"]
         rows.append(row)

@@ -31,20 +31,15 @@ from bench.figures import Figure, Figures
 from bench.policy_report import plot, table
 from bench.policy_rivals import S3Fifo, Sieve, Theine, belady, have_theine, pfoo_bound
 from bench.policy_traces import Trace, of_counts, read_trace, renamed
+from bench.simulation import missed_by
 from bench.speech_streams import Stream, stream
-from cache_tiers.policy.lfu import LfuPolicy
-from cache_tiers.policy.lru import LruPolicy
-from cache_tiers.policy.tinylfu import TinyLfuPolicy
-from cache_tiers.policy.worth import WorthPolicy
+from cache_tiers.policy import named
 
 SHARES: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 JUDGED: Final = (0.01, 0.05, 0.2)
 OURS: Final = "worth"
 POLICIES: Final[dict[str, Callable[[int], Any]]] = {
-    "lru": LruPolicy,
-    "lfu": LfuPolicy,
-    "tinylfu": TinyLfuPolicy,
-    OURS: WorthPolicy,
+    **named.POLICIES,
     "s3-fifo": S3Fifo,
     "sieve": Sieve,
     "theine": Theine,
@@ -81,13 +76,8 @@ class Result:
 
 def simulate(policy: Any, trace: Trace) -> Iterable[bool]:
     """Whether each request is a hit, as the device tier would tell the policy of them."""
-    for key, size, cost in zip(trace.keys, trace.sizes, trace.costs, strict=True):
-        if key in policy:
-            policy.touch(key)
-            yield True
-        else:
-            policy.offer(key, size, cost)
-            yield False
+    missed = missed_by(policy, trace.keys, trace.sizes, trace.costs)
+    return (not miss for miss in missed.tolist())
 
 
 def ratios(hits: Iterable[bool], trace: Trace) -> Ratios:
@@ -172,8 +162,7 @@ def speed(out: Figures, rounds: int = 5) -> None:
             for name, spent in times.items():
                 policy = POLICIES[name](capacity)
                 start = time.process_time()
-                for _hit in simulate(policy, trace):
-                    pass
+                simulate(policy, trace)
                 spent.append(1e6 * (time.process_time() - start) / len(trace))
     lfu = statistics.median(times["lfu"])
     for name, spent in times.items():

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import miss_ratio
+from bench import simulation
 from bench.policy_traces import Trace
-from bench.trace_frames import next_access
 
 
 class Sieve:
@@ -193,30 +192,14 @@ def have_theine() -> bool:
 def belady(trace: Trace, capacity: int) -> Iterator[bool]:
     """Whether each request is a hit when what is used last of all goes first, or is not stored. For equal sizes."""
     distinct, keys = np.unique(trace.keys, return_inverse=True)
-    missed = miss_ratio.belady(keys, [trace.sizes[0]] * len(distinct), capacity)
+    missed = simulation.belady(keys, [trace.sizes[0]] * len(distinct), capacity)
     return (not miss for miss in missed.tolist())
 
 
 def pfoo_bound(trace: Trace, capacity: int) -> dict[str, float]:
     """Upper bounds of the ratios of hits by requests, bytes and compute, each for itself."""
-    following = next_access(np.asarray(trace.keys))
-    again = np.flatnonzero(following >= 0)
-    sizes = np.asarray(trace.sizes, np.float64)
-    costs = np.asarray(trace.costs, np.float64)
-    later = following[again]
-    space = sizes[later] * (later - again)
-    bounds: dict[str, float] = {}
-    values: dict[str, Any] = {"requests": np.ones(len(trace)), "bytes": sizes, "compute": costs}
-    for name, value in values.items():
-        saved = value[later]
-        order = np.argsort(space / np.maximum(saved, 1e-300), kind="stable")
-        spent = np.cumsum(space[order])
-        budget = float(capacity) * len(trace)
-        whole = int(np.searchsorted(spent, budget, side="right"))
-        total = float(saved[order[:whole]].sum())
-        if whole < len(order):
-            one = order[whole]
-            before = float(spent[whole - 1]) if whole else 0.0
-            total += float(saved[one]) * (budget - before) / float(space[one])
-        bounds[name] = total / float(value.sum())
-    return bounds
+    sizes, costs = np.asarray(trace.sizes, np.float64), np.asarray(trace.costs, np.float64)
+    worths = [np.ones(len(trace)), sizes, costs]
+    saved = simulation.most_saved(np.asarray(trace.keys), sizes, worths, capacity)
+    whole = [float(worth.sum()) for worth in worths]
+    return dict(zip(("requests", "bytes", "compute"), (saved / whole).tolist(), strict=True))

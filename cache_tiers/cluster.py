@@ -52,6 +52,7 @@ class Cluster:
         self._known = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
         self.looks = 0
         """How often the map has been read."""
 
@@ -98,8 +99,9 @@ class Cluster:
         return place, not moved
 
     def look_again(self) -> None:
+        """Has the map read again, soon. Nothing happens once this is closed: a call that ends late asks for it too."""
         self._wanted.set()
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = asyncio.create_task(self._look(), name="redis-cluster")
 
     async def _look(self) -> None:
@@ -158,6 +160,7 @@ class Cluster:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -11,7 +11,7 @@ finds it, but keeps its block, and its bytes count as used (`leased_bytes`), unt
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
@@ -41,6 +41,8 @@ class DeviceStats:
     """Of entries dropped while a response or a model run still holds them."""
     abandoned: int = 0
     """Leases that were garbage-collected instead of released: each is a bug of a caller."""
+    unpinned: int = 0
+    """Entries that were to be pinned as soon as they came, for which the pins had no room."""
 
 
 class _Resident:
@@ -103,6 +105,8 @@ class DeviceTier:
         if policy.capacity > memory.free_bytes:
             raise ValueError(f"the policy may fill {policy.capacity} bytes of a memory with {memory.free_bytes} free")
         self.stats = DeviceStats()
+        self.keeps: Container[CacheKey] = ()
+        """Keys whose entries are pinned whenever they come: see pins.py."""
         self._memory = memory
         self._size = memory.free_bytes
         self._policy = policy
@@ -186,6 +190,8 @@ class DeviceTier:
         self.stats.stores += 1
         self.stats.entries += 1
         self.stats.bytes += size
+        if key in self.keeps:
+            self.pin_if_room(key)
         return True
 
     def drop(self, key: CacheKey) -> bool:
@@ -209,6 +215,14 @@ class DeviceTier:
             return False
         self._policy.pin(key)
         return True
+
+    def pin_if_room(self, key: CacheKey) -> bool:
+        """As `pin`, of what was decided before or elsewhere: where pins have no room here, that is counted."""
+        try:
+            return self.pin(key)
+        except PinRefused:
+            self.stats.unpinned += 1
+            return False
 
     def unpin(self, key: CacheKey) -> bool:
         """False when there is no such entry."""
@@ -237,6 +251,11 @@ class DeviceTier:
     def recently_hit(self, limit: int) -> list[CacheKey]:
         """Of what `resident_keys` would hand out, at most `limit`; nothing changes."""
         return list(islice(self._hit, limit))
+
+    def tags_of(self, key: CacheKey) -> tuple[str, ...] | None:
+        """None for a key that is not resident."""
+        resident = self._residents.get(key)
+        return None if resident is None else resident.entry.tags
 
     def hits_of(self, key: CacheKey) -> int:
         """Hits since the entry came into this tier; 0 for a key that is not resident."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import AskError, ClusterDownError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, ResponseError, TryAgainError
 
 from cache_tiers.address import parse_address
 from cache_tiers.cluster import Cluster, Place
@@ -26,6 +26,8 @@ __all__ = ["Command", "LinkStats", "Names", "RedisLink", "Refused", "Unavailable
 
 REDIRECTS = 3
 """Times that a command is sent on by one server to another before it is given up."""
+TRY_AGAIN_AFTER = 0.02
+"""Seconds before a command is sent again whose keys are, for now, on two servers; twice as long each further time."""
 
 
 class RedisLink:
@@ -40,8 +42,10 @@ class RedisLink:
         probe_after: float = 0.5,
         probe_deadline: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`connections`: at most, to each server. Raises ValueError for a URL or prefix that means nothing."""
+        """`connections`: at most, to each server. `pause` waits, by the event loop's clock. Raises ValueError for a URL
+        or prefix that means nothing."""
         self.names = Names(prefix)
         self.stats = LinkStats()
         self.deadline = deadline
@@ -49,6 +53,7 @@ class RedisLink:
         self._connections = connections
         self._new_breaker = functools.partial(Breaker, failures, probe_after, clock)
         self._probe_deadline = probe_deadline
+        self._pause = pause
         self._only: Server | None = None
         self._cluster: Cluster | None = None
         if self.address.kind == "cluster":
@@ -167,13 +172,31 @@ class RedisLink:
             raise Unavailable("no server of the Cluster tells which slots it has") from None
 
     async def _scatter(self, commands: Sequence[Command], due: float, at: Place | None = None) -> list[Any]:
-        """Each command to the server that has its key, and on to the one that this names, if it names another."""
+        """Each command to the server that has its key; and those once more, after a pause and while there is time,
+        whose keys a slot on its way has on both its servers (TRYAGAIN of the Cluster specification)."""
         assert self._cluster is not None
-        answers: list[Any] = [Unavailable("sent from server to server too often")] * len(commands)
         try:
             await self._known(due)
         except Unavailable as error:
             return [error] * len(commands)
+        answers = await self._follow(commands, due, at)
+        clock, pause = asyncio.get_running_loop().time, TRY_AGAIN_AFTER
+        while again := [i for i, answer in enumerate(answers) if isinstance(answer, TryAgainError)]:
+            if clock() + pause >= due:
+                break
+            await self._pause(pause)
+            pause *= 2
+            self.stats.tried_again += len(again)
+            for i, answer in zip(again, await self._follow([commands[i] for i in again], due, at), strict=True):
+                answers[i] = answer
+        if any(isinstance(answer, ClusterDownError) for answer in answers):
+            self._cluster.look_again()
+        return answers
+
+    async def _follow(self, commands: Sequence[Command], due: float, at: Place | None) -> list[Any]:
+        """Each command to the server that has its key, and on to the one that this names, if it names another."""
+        assert self._cluster is not None
+        answers: list[Any] = [Unavailable("sent from server to server too often")] * len(commands)
         sendings: dict[tuple[Place, bool], list[int]] = {}
         for i, command in enumerate(commands):
             try:
@@ -197,8 +220,6 @@ class RedisLink:
                         answers[i] = answer
             if not sendings:
                 break
-        if any(isinstance(answer, ClusterDownError) for answer in answers):
-            self._cluster.look_again()
         return answers
 
     async def _send(self, place: Place, commands: Sequence[Command], asking: bool, due: float) -> Sequence[Any]:

@@ -38,6 +38,7 @@ class Names:
         self.events = f"{prefix}:{{control}}:events"
         self.gateways = f"{prefix}:{{control}}:gateways"
         self.tenants = f"{prefix}:{{control}}:tenants"
+        self.pins = f"{prefix}:{{control}}:pins"
 
     def value(self, key: CacheKey) -> str:
         return f"{self.values}{{{key.digest.hex()}}}:{key.tenant}"

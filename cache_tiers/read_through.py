@@ -224,6 +224,7 @@ class ReadThrough:
         ttl_s: float | None = None,
         tags: tuple[str, ...] = (),
         refresh: bool = False,
+        newer: bool = False,
         looked: Absence = "",
         cost_ms: Callable[[], float] | None = None,
         on_commit: OnCommit | None = None,
@@ -236,13 +237,14 @@ class ReadThrough:
 
         Who has `looked` in the remote tier, and says what came of it (`lookup_remote`), does not wait for it again.
 
-        `refresh` looks nowhere and joins nobody; its flight takes the place of one that runs.
+        `refresh` looks nowhere and joins nobody; its flight takes the place of one that runs. `newer`, for who has
+        found an entry too old, looks nowhere either, but follows whoever computes already.
         `store=False` may follow a flight, whose leader has allowed storing: nothing more is stored on its account. Its
         own flight is private, or those who joined it would find their answer not stored. With `refresh`: a bypass.
         """
         if ttl_s is not None and ttl_s <= 0:
             store = False
-        if not refresh:
+        if not (refresh or newer):
             lease = self.device.lookup_again(key)  # the path has looked: a second miss would count twice
             if lease is not None:
                 return self._hit(self.device.name, lease.entry, lease)
@@ -250,7 +252,7 @@ class ReadThrough:
         follower, leads = self.flights.join(
             key,
             load,
-            find=None if refresh or looked or self._remote is None else partial(self._fetch, fetch),
+            find=None if refresh or newer or looked or self._remote is None else partial(self._fetch, fetch),
             commit=partial(self._commit, key, ttl_s, on_commit) if store else None,
             cost_ms=cost_ms,
             epochs=self._epochs.of((*tags, tenant_tag(key.tenant))),

@@ -33,7 +33,8 @@ PLAIN, PACKED = 1, 2
 """Schemas of values and records: header, associated data, the codec inside, and whether that is packed (packing.py).
 Another number is another gateway's."""
 
-Kind = Literal[b"v", b"r"]
+Kind = Literal[b"v", b"r", b"i"]
+"""Value, record (of recall), input that was recorded: none opens as another."""
 
 _MAGIC = b"Rf"
 _HEADER = struct.Struct(">2sB8s12s")

@@ -95,6 +95,8 @@ class LinkStats:
     """Calls not made because the breaker was open."""
     redirected: int = 0
     """Commands that a server of a Cluster sent on to another."""
+    tried_again: int = 0
+    """Commands sent once more because a slot on its way had their keys on both its servers."""
 
 
 class Server:

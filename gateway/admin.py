@@ -1,8 +1,10 @@
-"""CacheAdmin: warm, invalidate, erase, report a wrong hit, explain, count. Always on the caller's own tenant."""
+"""CacheAdmin: warm, invalidate, erase, report a wrong hit, explain, count, list what was judged. Always on the caller's
+own tenant."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -11,6 +13,7 @@ from cache_tiers.erasure import Gateways
 from cache_tiers.link import Unavailable as RedisUnavailable
 from cache_tiers.read_through import ReadThrough
 from gateway import wire
+from gateway.audited import audited_pairs
 from gateway.audits import near_of, respoken_of
 from gateway.engines import Engines
 from gateway.errors import BadField, EraseIncomplete, Unavailable, status_of
@@ -19,7 +22,7 @@ from gateway.keys import Keys
 from gateway.observe import Observer
 from gateway.path import RequestPath
 from gateway.recall import Recall
-from gateway.stats import AuditCount
+from gateway.stats import AuditCount, AuditedPair
 from gateway.tasks import RECOGNIZE, SYNTHESIZE
 from gateway.tenants import CallContext, Tenants
 from gateway.wire.explanation import explain_response
@@ -208,7 +211,26 @@ class Admin:
                 undecided=found.undecided,
                 wrong_upper_bound=found.wrong_upper_bound,
             )
+        for of_voice in self._recall.audits.by_voice(tenant):
+            response.audits_by_voice.add(**asdict(of_voice))
         return response.SerializeToString()
+
+    async def list_audited_pairs(self, data: bytes, context: CallContext) -> bytes:
+        tenant = self._tenants.of(context)
+        parse(cache_pb2.ListAuditedPairsRequest, data)
+        response = cache_pb2.ListAuditedPairsResponse()
+        kinds, verdicts = cache_pb2.AuditedPair.Kind, cache_pb2.AuditedPair.Verdict
+        for pair in self.audited_pairs(tenant):
+            told = asdict(pair) | {"judged_at": int(pair.at_s)}
+            del told["at_s"]
+            told["kind"] = kinds.Value(pair.kind.upper().replace(" ", "_"))
+            told["verdict"] = verdicts.Value(pair.verdict.upper())
+            response.pairs.add(**told)
+        return response.SerializeToString()
+
+    def audited_pairs(self, tenant: str) -> list[AuditedPair]:
+        """What audits judged of the tenant's fuzzy answers, the worst first."""
+        return audited_pairs(self._recall.audits, self._keys.of(tenant))
 
 
 def entry_key(tenant: str, entry_id: str) -> CacheKey:

@@ -35,11 +35,9 @@ from cache_tiers.link import RedisLink, Unavailable
 from cache_tiers.master_key import load_master_key, load_or_create_master_key
 from cache_tiers.memory import HostMemory
 from cache_tiers.pages import PagedMemory
+from cache_tiers.pins import Pins
 from cache_tiers.policy.base import Policy
-from cache_tiers.policy.lfu import LfuPolicy
-from cache_tiers.policy.lru import LruPolicy
-from cache_tiers.policy.tinylfu import TinyLfuPolicy
-from cache_tiers.policy.worth import WorthPolicy
+from cache_tiers.policy.named import POLICIES
 from cache_tiers.read_through import ReadThrough
 from cache_tiers.redis import RedisTier
 from cache_tiers.sealed import Keyring
@@ -62,6 +60,7 @@ from gateway.observe import Observer, configure_logging
 from gateway.path import RequestPath
 from gateway.pulse import Pulse
 from gateway.recall import Recall
+from gateway.recorder import Recorder
 from gateway.reload import Reloader
 from gateway.server import GrpcServer
 from gateway.servicer import Servicer
@@ -72,7 +71,7 @@ from gateway.streams import Streams
 from gateway.tenants import Tenants
 from gateway.trace import AccessTrace
 from gateway.voices import VoiceBook
-from gateway.watch import redis_reading, watch, watch_components, watch_models
+from gateway.watch import redis_reading, watch, watch_components, watch_inputs, watch_models
 from models.load import Encoders, Served, load_encoders, load_engines
 from models.onnx import ModelFileError, Providers
 from models.pages import DevicePages
@@ -107,6 +106,7 @@ class Shared:
     """All that gateways on one Redis share, and this gateway's part in it."""
 
     link: RedisLink
+    keyring: Keyring
     events: EventStream
     epochs: RedisEpochs
     tier: RedisTier
@@ -144,6 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         tenants = Tenants(settings.tokens)
         slots = Slots(workers, settings.engines.queue, clock=time.monotonic)
         limits = _limits(engines)
+        recorder = await _recorder(settings, keys, shared, stack)
         notes, leaders = Notes(phrases=settings.status.show_text), Leaders(device)
         path = RequestPath(
             cache=cache,
@@ -163,6 +164,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             step_limit_s=settings.engines.step_limit or None,
             notes=notes,
             components=components,
+            recorder=recorder,
         )
         admin = Admin(
             path=path,
@@ -202,6 +204,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         watch_models(observer, engines, models)
         rebuild = _Repeated(recall.rebuild, "recall-rebuild", REBUILD_EVERY_S)
         follow(shared.events, shared.gateways, shared.tier, cache, recall, rebuild.ask)
+        if recorder is not None:
+            recorder.on_missed = path.forget_shortcuts
+            watch_inputs(observer, recorder)
+        pins = _pins(shared, device)
         if private is not None:
             shared.gateways.on_erase(lambda tag: private.compact_soon())  # at each start too
             shared.events.on(ERASED, lambda event: private.compact_soon())
@@ -226,12 +232,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 notes,
                 keys,
                 audits=recall.audits.count,
+                pairs=admin.audited_pairs,
                 redis=redis_reading(shared.tier, shared.link, private=private is not None),
                 voices=lambda: {voice for engine in engines for voice in engine.info.voices},
                 show_text=settings.status.show_text,
                 version=_version(),
             )
-            site = StatusSite(status, admin, tenants, cache, notes, path.in_thread, settings.status.page)
+            site = StatusSite(status, admin, tenants, cache, pins, notes, path.in_thread, settings.status.page)
         page = MetricsPage(observer, version=_version()).render
         http = HttpServer(page, lambda: server.serving, lambda: _running_on(engines), site)
         http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
@@ -241,6 +248,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         rebuild.ask()
         _background(stack, _heat(device, shared.tier, leaders, notes), "heat")
         _background(stack, models.run(), "models")
+        if pins is not None:
+            _background(stack, pins.bring(cache.lookup_remote), "pins")
         facts = {
             "grpc": f"{settings.listen.host}:{port}",
             "http": f"{settings.listen.http_host}:{http_port}",
@@ -358,7 +367,7 @@ def _shared(settings: Settings, private: EmbeddedRedis | None, masters: Sequence
         queue_bytes=int(own.write_queue),
     )
     gateways = Gateways(link, events, epochs, tier, keyring, alone=private is not None)
-    return Shared(link, events, epochs, tier, gateways)
+    return Shared(link, keyring, events, epochs, tier, gateways)
 
 
 def _owner(settings: Settings) -> str:
@@ -375,6 +384,15 @@ async def _join(shared: Shared, stack: contextlib.AsyncExitStack) -> None:
     stack.push_async_callback(shared.events.close)
     await shared.tier.start()
     stack.push_async_callback(shared.tier.close)
+
+
+def _pins(shared: Shared, device: DeviceTier) -> Pins | None:
+    """None where the device tier's policy has no pins. To be made before the stream is joined."""
+    if not device.has_pins:
+        return None
+    pins = Pins(shared.link, shared.events, shared.epochs, device)
+    shared.gateways.on_erase(pins.erased)
+    return pins
 
 
 def _components(
@@ -414,29 +432,55 @@ def _trace(settings: Settings, keys: Keys, stack: contextlib.AsyncExitStack) -> 
     return trace
 
 
+async def _recorder(
+    settings: Settings, keys: Keys, shared: Shared, stack: contextlib.AsyncExitStack
+) -> Recorder | None:
+    """None where no tenant consents; what was recorded while one did is gone then. Closed while Redis can still be
+    asked for keys, and after the last request."""
+    consenting = frozenset(name for name, tenant in settings.tenants.items() if tenant.record_inputs)
+    own, key = settings.inputs, keys.trace_key()
+    recorder = Recorder(
+        settings.inputs_dir,
+        shared.keyring,
+        shared.epochs,
+        key,
+        consenting,
+        size=int(own.size),
+        keep_s=own.keep,
+        share=own.share,
+        queue_bytes=int(own.queue),
+    )
+    if not consenting:
+        await recorder.open()
+        return None
+    await recorder.start()
+    stack.push_async_callback(recorder.close)
+    shared.gateways.on_erase(recorder.erase)
+    return recorder
+
+
 def _device_policy(settings: Settings, capacity: int) -> Policy[CacheKey]:
     """Who is evicted from the device tier."""
-    name = settings.device.policy
-    if name == "lru":
-        return LruPolicy(capacity)
-    if name == "lfu":
-        return LfuPolicy(capacity)
-    if name == "tinylfu":
-        return TinyLfuPolicy(capacity, number=_number)
     shares = {name: tenant.device_share for name, tenant in settings.tenants.items()}
     quotas: dict[Hashable, int] = {name: int(share * capacity) for name, share in shares.items() if share < 1}
-    return WorthPolicy(
-        capacity,
-        group=(lambda key: key.tenant) if quotas else None,
-        quotas=quotas,
-        pin_share=settings.device.pin_share,
-        number=_number,
-    )
+    own: dict[str, dict[str, Any]] = {
+        "tinylfu": {"number": _number},
+        "worth": {
+            "group": lambda key: key.tenant,
+            "quotas": quotas,
+            "pin_share": settings.device.pin_share,
+            "pins_of": lambda tenant: settings.tenant(tenant).pin_share,
+            "number": _number,
+        },
+    }
+    name = settings.device.policy
+    return POLICIES[name](capacity, **own.get(name, {}))
 
 
 def _number(key: CacheKey) -> int:
-    """64 bits of a key that is random already; Python's own hash would cost more and differ in every process."""
-    return int.from_bytes(key.digest[:8], "little")
+    """56 bits of a key that is random already; Python's own hash would cost more and differ in every process, and a
+    number of 64 bits would take half as much memory again."""
+    return int.from_bytes(key.digest[:7], "little")
 
 
 def _policies(settings: Settings) -> Callable[[str], TenantPolicy]:

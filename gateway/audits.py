@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -26,7 +28,8 @@ from gateway.fingerprint.audit import (
     tally_from_bytes,
     upper_bound,
 )
-from gateway.stats import AuditCount, LanguageAudits
+from gateway.fingerprint.judged import LABEL_CHARACTERS, JudgedPair, kept, pairs_json, pairs_of
+from gateway.stats import AuditCount, LanguageAudits, VoiceAudits
 
 log = logging.getLogger("refrain.recall")
 Pair = tuple[bytes, bytes]
@@ -115,8 +118,9 @@ class Verdict(Protocol):
 class AuditJournal(Protocol):
     """Where audits are kept and told; Redis in production."""
 
-    async def keep_tally(self, tenant: str, tally: bytes) -> None:
-        """Keeps what this gateway found in place of what it kept before, and tells it."""
+    async def keep_tally(self, tenant: str, tally: bytes, told: bytes) -> None:
+        """Keeps what this gateway found in place of what it kept before, and tells others `told`: the same, of the
+        judged pairs the last alone."""
         ...
 
     async def tallies(self) -> list[tuple[str, str, bytes]] | None:
@@ -150,6 +154,9 @@ class _Book:
         self.audit = Audit(policy.wrong_hit_limit, proof=policy.require_near_proof if near else policy.require_proof)
         self.serving = self.audit.served_from() < SETS
         self.alarms = self.withheld = self.would_serve = 0
+        self.judged: list[JudgedPair] = []
+        """What this gateway judged, as `kept` says."""
+        self.judged_by_others: dict[str, list[JudgedPair]] = {}
 
     @property
     def recalled(self) -> bool:
@@ -171,9 +178,11 @@ class Audits:
         spawn: Callable[[Coroutine[None, None, None]], None],
         *,
         seed: int | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`spawn` runs work beside the caller's, and waits for it at the end."""
+        """`spawn` runs work beside the caller's, and waits for it at the end. `wall`: seconds since 1970."""
         self._policies, self._journal, self._spawn = policies, journal, spawn
+        self._wall = wall
         self._books: dict[str, _Book] = {}
         self._random = random.Random(seed)
         self._judging = False
@@ -216,8 +225,9 @@ class Audits:
 
     # --------------------------------------------------------------------------------------------------- judging
 
-    def maybe_audit(self, tenant: str, found: Recalled, judge: Verdict, language: str = "") -> None:
-        """Judges a share of the fuzzy answers, off the caller's path.
+    def maybe_audit(self, tenant: str, found: Recalled, judge: Verdict, label: str = "", answer: bytes = b"") -> None:
+        """Judges a share of the fuzzy answers, off the caller's path. `label`, by which audits are counted: the
+        language that was named, or, of a near voice, the voice that answered. `answer`: the digest in its cache key.
 
         One at a time: audits take the engine that callers wait for. A sample for which there is no room is dropped
         before anything is known of it, so that leaving it out tells nothing.
@@ -227,9 +237,11 @@ class Audits:
         sample = self._of(tenant).audit.draw(self._random, found.similarity)
         if sample is not None:
             self._judging = True
-            self._spawn(self._audit(tenant, found, sample, judge, language))
+            self._spawn(self._audit(tenant, found, sample, judge, label, answer))
 
-    async def _audit(self, tenant: str, found: Recalled, sample: Sample, judge: Verdict, language: str) -> None:
+    async def _audit(
+        self, tenant: str, found: Recalled, sample: Sample, judge: Verdict, label: str, answer: bytes
+    ) -> None:
         try:
             judgement, power = await judge()
         except Overloaded:
@@ -240,11 +252,14 @@ class Audits:
         finally:
             self._judging = False
         self.stats.audited += 1
+        names, similarity = half_pair(found.query, found.digest), max(0.0, found.similarity)
+        label, at = label[:LABEL_CHARACTERS], int(self._wall())
+        pair = JudgedPair(*names, similarity, judgement, label, answer, at)
         if judgement == "wrong":
-            await self._quarantine(tenant, half_pair(found.query, found.digest), sample, language)
+            await self._quarantine(tenant, pair, sample)
         else:
-            self._of(tenant).audit.record(sample, judgement, language, power)
-            await self._changed(tenant)
+            self._of(tenant).audit.record(sample, judgement, label, power)
+            await self._changed(tenant, pair)
 
     async def report_wrong(self, tenant: str, query: bytes, digest: bytes) -> bool:
         """An operator or caller says that the pair is wrong: never matched again, and a failed audit. False if known.
@@ -254,23 +269,28 @@ class Audits:
         pair = half_pair(query, digest)
         if pair in self._of(tenant).audit.quarantined:
             return False
-        await self._quarantine(tenant, pair, None, "")
+        unknown = JudgedPair(*pair, 0.0, "wrong", "", b"", 0)
+        known = next((one for one in self.judged(tenant) if one[:2] == pair), unknown)
+        await self._quarantine(tenant, known._replace(judgement="wrong", at=int(self._wall())), None)
         return True
 
-    async def _quarantine(self, tenant: str, pair: Pair, sample: Sample | None, language: str) -> None:
-        if self._of(tenant).audit.quarantine(pair, sample, language):
-            await self._changed(tenant)
+    async def _quarantine(self, tenant: str, pair: JudgedPair, sample: Sample | None) -> None:
+        names = pair.asked, pair.recalled
+        if self._of(tenant).audit.quarantine(names, sample, pair.label if sample is not None else ""):
+            await self._changed(tenant, pair)
             if self._journal is not None:
-                await self._journal.tell_quarantine(tenant, pair)
+                await self._journal.tell_quarantine(tenant, names)
 
-    async def _changed(self, tenant: str) -> None:
-        """Says what follows from an audit, and keeps it."""
+    async def _changed(self, tenant: str, pair: JudgedPair) -> None:
+        """Says what follows from the judgement of a pair, and keeps it."""
         book = self._of(tenant)
+        book.judged = kept([*book.judged, pair])
         if book.pooled:
             self._pool()
         self._say(tenant, book)
         if self._journal is not None and self._resumed:
-            await self._journal.keep_tally(tenant, book.audit.to_bytes())
+            tally = book.audit.to_bytes(pairs=pairs_json(book.judged))
+            await self._journal.keep_tally(tenant, tally, book.audit.to_bytes(pairs=pairs_json([pair])))
 
     def _say(self, tenant: str, book: _Book) -> None:
         serving = book.audit.served_from() < SETS
@@ -303,6 +323,7 @@ class Audits:
         for pair in pairs:
             book.audit.shun(pair)
         book.audit.others[gateway] = tally
+        book.judged_by_others[gateway] = kept([*book.judged_by_others.get(gateway, ()), *pairs_of(data)])
         book.audit.changed()
         if book.pooled:
             self._pool()
@@ -314,15 +335,17 @@ class Audits:
             return
         for tenant, pair in await self._journal.quarantined():
             self._of(tenant).audit.shun(pair)
-        kept = await self._journal.tallies()
-        for tenant, gateway, data in kept or ():
+        tallies = await self._journal.tallies()
+        for tenant, gateway, data in tallies or ():
             if gateway:
                 self.hear_tally(tenant, gateway, data)
             elif not self._resumed:
                 with contextlib.suppress(ValueError):
-                    self._of(tenant).audit.resume(tally_from_bytes(data)[0])
-                    self._say(tenant, self._of(tenant))
-        self._resumed = self._resumed or kept is not None
+                    book = self._of(tenant)
+                    book.audit.resume(tally_from_bytes(data)[0])
+                    book.judged = kept([*pairs_of(data), *book.judged])
+                    self._say(tenant, book)
+        self._resumed = self._resumed or tallies is not None
         self._pool()
 
     def _pool(self) -> None:
@@ -381,18 +404,36 @@ class Audits:
 
     def by_language(self, tenants: Iterable[str] | None = None) -> list[LanguageAudits]:
         """What audits have found by the language that requests named; of all tenants, or of some."""
-        sums: dict[str, list[int]] = {}
-        for tenant in self._books if tenants is None else tenants:
-            book = self._books.get(tenant)
-            for language, row in book.audit.totals_by_language().items() if book and book.recalled else ():
-                sums[language] = [a + b for a, b in zip(sums.get(language, [0] * len(row)), row, strict=True)]
-        return [_language_audits(language, row) for language, row in sorted(sums.items()) if language]
+        books = self._books.values() if tenants is None else map(self._books.get, tenants)
+        sums = _by_label(book for book in books if book is not None and book.recalled)
+        return [LanguageAudits(label, *_judged(row)) for label, row in sums.items()]
+
+    def by_voice(self, tenant: str) -> list[VoiceAudits]:
+        """What audits have found of a tenant's voices and moods by likeness, by the voice that answered."""
+        book = self._books.get(near_of(tenant))
+        return [VoiceAudits(label, *_judged(row)) for label, row in _by_label([book] if book else ()).items()]
+
+    def judged(self, tenant: str) -> list[JudgedPair]:
+        """Pairs of one book that any gateway judged, the worst first; as `gateway.fingerprint.judged` says, some."""
+        book = self._books.get(tenant)
+        return kept(chain(book.judged, *book.judged_by_others.values())) if book else []
 
 
-def _language_audits(language: str, row: Sequence[int]) -> LanguageAudits:
+def _by_label(books: Iterable[_Book]) -> dict[str, list[int]]:
+    """Audits by label and judgement; those without a label are left out."""
+    sums: dict[str, list[int]] = {}
+    for book in books:
+        for label, row in book.audit.totals_by_label().items():
+            if label:
+                sums[label] = [a + b for a, b in zip(sums.get(label, [0] * len(row)), row, strict=True)]
+    return dict(sorted(sums.items()))
+
+
+def _judged(row: Sequence[int]) -> tuple[int, int, int, float]:
+    """How many were judged, wrong, undecided, and the upper bound."""
     right, wrong, undecided, unjudged, _ = row
     bad = wrong + unjudged
-    return LanguageAudits(language, sum(row), wrong, undecided + unjudged, upper_bound(bad, right + bad))
+    return sum(row), wrong, undecided + unjudged, upper_bound(bad, right + bad)
 
 
 def least_similarity(band: int) -> float:

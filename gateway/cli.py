@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -112,13 +113,16 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
     stats = _call(commands, "stats", _stats, "what came from where, and what it saved")
     stats.add_argument("--json", metavar="OUT", help="write the figures to a file instead; - for standard output")
     stats.add_argument("--price", type=float, default=0.0, metavar="P", help="of a GPU hour, to count savings in money")
+    stats.add_argument("--pairs", action="store_true", help="fuzzy answers that audits judged too, the worst first")
+    wrong = _call(commands, "wrong", _wrong, "say that a fuzzy answer was wrong: its pair is never matched again")
+    wrong.add_argument("entry_id", help="of the answer, as its cache_info or `refrain stats --pairs` tells it")
     _call(commands, "voices", _voices, "list the voices and their moods")
     models = _call(commands, "models", _models, "list the models that run, and manage those that could")
     add_subcommands(models, _models, _registry)
     _call(commands, "health", _health, "ask whether the gateway serves; status 0 if it does")
     for name, add in (("doctor", add_doctor), ("keys", add_keys)):
         about = (add.__doc__ or "").strip()
-        add(commands.add_parser(name, help=about.partition(";")[0].rstrip("."), description=about), _redis_access)
+        add(commands.add_parser(name, help=about.partition(";")[0].rstrip("."), description=about), redis_access)
     return parser, frozenset(commands.choices)
 
 
@@ -303,20 +307,33 @@ def _embed(arguments: argparse.Namespace) -> int:
 
 
 def _stats(arguments: argparse.Namespace) -> int:
-    from gateway.stats import as_json, as_table
+    from gateway.stats import as_json, as_table, pairs_table
 
     with _client(arguments) as client:
         stats = client.stats()
+        pairs = client.audited_pairs() if arguments.pairs else None
     if arguments.json is None:
         from rich.console import Console
 
         Console().print(as_table(stats, price_per_gpu_hour=arguments.price))
+        if pairs is not None:
+            Console().print(pairs_table(pairs), soft_wrap=True)  # a name in two pieces could not be copied
         return 0
-    text = json.dumps(as_json(stats, price_per_gpu_hour=arguments.price), indent=2) + "\n"
+    document = as_json(stats, price_per_gpu_hour=arguments.price)
+    if pairs is not None:
+        document["audited_pairs"] = [asdict(pair) for pair in pairs]
+    text = json.dumps(document, indent=2) + "\n"
     if arguments.json == "-":
         sys.stdout.write(text)
     else:
         _write(Path(arguments.json), text.encode())
+    return 0
+
+
+def _wrong(arguments: argparse.Namespace) -> int:
+    with _client(arguments) as client:
+        new = client.report_wrong_hit(arguments.entry_id)
+    print("This pair is never matched again." if new else "This pair had been found to be wrong before.")
     return 0
 
 
@@ -333,7 +350,8 @@ def _models(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _redis_access(arguments: argparse.Namespace) -> Access:
+def redis_access(arguments: argparse.Namespace) -> Access:
+    """What the settings say of Redis and its keys, by the options of `doctor.add_access`. Raises `CommandError`."""
     from gateway.settings import SettingsError, load
 
     overrides: dict[str, Any] = {"redis": {"url": arguments.redis}} if arguments.redis else {}

@@ -45,7 +45,7 @@ ReadAccess = Callable[[argparse.Namespace], Access]
 
 def add_doctor(parser: argparse.ArgumentParser, access: ReadAccess) -> None:
     """Examines a Redis and says what is wrong with it and what repairs it; status 1 when something is wrong."""
-    _common(parser)
+    add_access(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.set_defaults(run=lambda arguments: _told(lambda: _doctor(access(arguments), arguments.json)))
 
@@ -60,16 +60,17 @@ def add_keys(parser: argparse.ArgumentParser, access: ReadAccess) -> None:
         return made
 
     listing = "list the data keys, by whose master key they are wrapped, and how often they sealed"
-    _common(command("list", lambda arguments: _list(access(arguments)), listing))
+    add_access(command("list", lambda arguments: _list(access(arguments)), listing))
     anew = "wrap all data keys anew under keys.master; values stay as they are"
-    _common(command("rotate", lambda arguments: _rotate(access(arguments)), anew))
+    add_access(command("rotate", lambda arguments: _rotate(access(arguments)), anew))
     new = command(
         "new", lambda arguments: _new(arguments.file), "write a new master key to a file that is not there yet"
     )
     new.add_argument("file", type=Path)
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def add_access(parser: argparse.ArgumentParser) -> None:
+    """Options that say which Redis, and by which settings: what `cli.redis_access` reads."""
     parser.add_argument("--redis", metavar="URL", help="in place of the settings' redis.url")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, such as refrain.toml")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where keys and the private Redis are kept")
@@ -143,7 +144,7 @@ def _list(access: Access) -> int:
     async def survey(keyring: Keyring) -> list[WrappedKey]:
         return await keyring.survey()
 
-    keys = _with_keyring(access, survey)
+    keys = with_keyring(access, survey)
     for key in keys:
         state = "present" if key.present else "other" if key.opens else "UNKNOWN"
         used = key.seals / 2**32
@@ -158,7 +159,7 @@ def _rotate(access: Access) -> int:
     async def rewrap(keyring: Keyring) -> tuple[int, list[WrappedKey]]:
         return await keyring.rewrap(), await keyring.survey()
 
-    wrapped, keys = _with_keyring(access, rewrap)
+    wrapped, keys = with_keyring(access, rewrap)
     print(f"{wrapped} data keys wrapped anew, {len(keys)} in all")
     left = [key for key in keys if not key.present]
     for key in left:
@@ -176,8 +177,8 @@ def _new(file: Path) -> int:
     return 0
 
 
-def _with_keyring(access: Access, work: Callable[[Keyring], Any]) -> Any:
-    """`work` with a keyring of these master keys; none is made."""
+def with_keyring(access: Access, work: Callable[[Keyring], Any]) -> Any:
+    """`work` with a keyring of these master keys; none is made. Raises MasterKeyError, NotNow, Unavailable."""
     from cache_tiers.link import RedisLink
     from cache_tiers.master_key import load_master_key
     from cache_tiers.sealed import Keyring

@@ -32,10 +32,10 @@ class RedisJournal:
     def keep_record(self, key: CacheKey, entry: Entry, record: bytes) -> None:
         self._tier.put_record_behind(key, entry, record)
 
-    async def keep_tally(self, tenant: str, tally: bytes) -> None:
+    async def keep_tally(self, tenant: str, tally: bytes, told: bytes) -> None:
         try:
             await self._ledger.put(TALLY, f"{tenant} {self._owner}", tally)
-            await self._events.publish(AUDITED, pack_tally(tenant, self._owner, tally))
+            await self._events.publish(AUDITED, pack_tally(tenant, self._owner, told))
         except Unavailable as error:
             log.warning("audit counts could not be kept: %s", error, extra={"fields": {"tenant": tenant}})
 

@@ -50,6 +50,7 @@ _CODES: Final = (
     "UNAUTHENTICATED", "UNAVAILABLE",
 )  # fmt: skip
 _REJECTIONS: Final = ("empty", "erased", "refused")
+_UNRECORDED: Final = ("queue", "disk", "key", "large", "erased", "failed")
 
 
 class MetricsPage(Collector):
@@ -224,6 +225,13 @@ class MetricsPage(Collector):
         trace = self._observer.trace
         yield _counter("trace_records", "Requests taken by the access trace.", (), {(): trace.records if trace else 0})
         yield _counter("trace_dropped", "Requests the access trace lost.", (), {(): trace.dropped if trace else 0})
+        kept = "Inputs recorded, of tenants that consent to it."
+        yield _counter("inputs_recorded", kept, (), number("inputs_recorded"))
+        lost = numbers.get("inputs_dropped")
+        reasons = dict.fromkeys(_UNRECORDED, 0.0) | (dict(lost) if isinstance(lost, Mapping) else {})
+        counts = {(reason,): count for reason, count in reasons.items()}
+        yield _counter("inputs_dropped", "Inputs that were to be recorded and were not.", ("reason",), counts)
+        yield _gauge("inputs_bytes", "Of all files of recorded inputs.", (), number("inputs_bytes"))
         yield _counter("scrape_errors", "Readings that failed during a scrape.", (), {(): self._errors})
         build = {(self._version, platform.python_version()): 1.0}
         yield _gauge("build_info", "1, for its labels.", ("version", "python"), build)

@@ -37,10 +37,10 @@ LANGUAGES: Final = 50
 """Told apart in metrics; more are "other"."""
 WATCHABLE: Final = (
     "flights", "engine_queue", "rejected_stores", "bloom_false_negatives", "model_reloads", "components",
-    "components_saved_s",
+    "components_saved_s", "inputs_recorded", "inputs_dropped", "inputs_bytes",
 )  # fmt: skip
-"""Numbers that other parts own and that are read when somebody asks; `rejected_stores` is a mapping by reason,
-`model_reloads` and `components` by result."""
+"""Numbers that other parts own and that are read when somebody asks; `rejected_stores` and `inputs_dropped` are
+mappings by reason, `model_reloads` and `components` by result."""
 
 
 @dataclass(slots=True)

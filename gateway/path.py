@@ -40,6 +40,7 @@ from gateway.keys import KeyFields, Keys, TenantKeys
 from gateway.notes import Fuzzy, Notes
 from gateway.observe import Observer, Outcome
 from gateway.recall import Recall
+from gateway.recorder import Recorder
 from gateway.respoken import Spoken
 from gateway.shortcuts import Shortcut, Shortcuts
 from gateway.stats import ABSENT, NOT_LOOKED, SPARED, TOO_OLD, UNAVAILABLE, UNLIKE, WITHHELD
@@ -153,8 +154,9 @@ class RequestPath:
         step_limit_s: float | None,
         notes: Notes,
         components: ComponentCache | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._components = components
+        self._components, self._recorder = components, recorder
         self._notes = notes
         self._cache, self._keys, self._tenants, self._policies = cache, keys, tenants, policies
         self._engines, self._limits, self._voices, self._recall = engines, limits, voices, recall
@@ -185,6 +187,8 @@ class RequestPath:
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             call.deadline = self._slots.now() + remaining_s
+        if self._recorder is not None:
+            self._recorder.take(call, data)
         if shortcut is not None:
             call.looked = absence if call.key == shortcut.key else ""
             return await self.answer(call)
@@ -285,6 +289,8 @@ class RequestPath:
         if in_frames:
             self._notes.streamed(call.key, decoded.output)
         prepared(call)
+        if self._recorder is not None:
+            self._recorder.take(call)
         compute = self._compute_frames(call) if task.frames is not None else self._compute_whole(call)
         served = await self._serve(call, compute)
         sent, first = 0, 0.0
@@ -316,6 +322,10 @@ class RequestPath:
         """Other engines serve from now on, whose voices `voices` has. Calls in progress keep theirs."""
         self._voices = voices
         self._listener.voices = voices
+        self._shortcuts.forget()
+
+    def forget_shortcuts(self) -> None:
+        """What comes again is decoded again, once: the recorder wants to see it."""
         self._shortcuts.forget()
 
     def now(self) -> float:
@@ -459,10 +469,10 @@ class RequestPath:
         max_age = control.max_age_s
         if answer.source is Source.MISS:
             call.cause = NOT_LOOKED if refresh else call.cause or _ABSENCES[answer.absence]
-        if max_age is not None and answer.source is Source.HIT and answer.age_s > max_age:
+        while max_age is not None and answer.source is Source.HIT and answer.age_s > max_age:
             call.cause = TOO_OLD
             answer.release()
-            answer = await self._get(call, compute, refresh=True, store=not control.no_store)
+            answer = await self._get(call, compute, newer=True, store=not control.no_store)
         call.lookup_ms = (self._clock() - call.started) * 1e3
         if answer.source is Source.HIT:
             status, similarity, name = self._hit(call)
@@ -480,7 +490,13 @@ class RequestPath:
         return HIT_FUZZY, call.near.similarity, call.keys.pair_id(call.near.query, call.near.digest, "n")
 
     async def _get(
-        self, call: Call, compute: Callable[[], AsyncIterator[bytes]], *, refresh: bool, store: bool
+        self,
+        call: Call,
+        compute: Callable[[], AsyncIterator[bytes]],
+        *,
+        store: bool,
+        refresh: bool = False,
+        newer: bool = False,
     ) -> Answer:
         """Reads through the tiers. Neither reading nor storing is a bypass, still in a flight, which outlives a caller
         only as long as somebody listens."""
@@ -491,6 +507,7 @@ class RequestPath:
             ttl_s=call.decoded.control.ttl_s,
             tags=call.tags(),
             refresh=refresh,
+            newer=newer,
             looked=call.looked,
             cost_ms=lambda: call.compute_ms,
             on_commit=lambda key, entry: self._committed(call, entry),
@@ -551,7 +568,8 @@ class RequestPath:
         words = transcript_of(frames[0])
         audited = replace(call, deadline=math.inf)  # whose compute time is not the answer's, should that be withheld
         if not self._slots.waiting:  # audits never stand in a caller's way
-            self._audits.maybe_audit(books, recalled, lambda: self._judge(audited, words), call.fields.language)
+            language, judge = call.fields.language, functools.partial(self._judge, audited, words)
+            self._audits.maybe_audit(books, recalled, judge, language, key.digest)
         if not self._audits.may_serve(books, recalled):
             call.cause = WITHHELD
             return None
@@ -689,7 +707,8 @@ class RequestPath:
     def _audit_near(self, call: Call, near: Recalled) -> None:
         audited = replace(call, deadline=math.inf)  # whose compute time is not that of the answer
         if not self._slots.waiting:  # audits never stand in a caller's way
-            self._audits.maybe_audit(near_of(call.tenant), near, lambda: self._judge_near(audited))
+            judge = functools.partial(self._judge_near, audited)
+            self._audits.maybe_audit(near_of(call.tenant), near, judge, call.fields.voice, call.key.digest)
 
     async def _judge_near(self, call: Call) -> tuple[Judgement, float]:
         """Whether the answer sounds as was asked: by making it once more, and listening. What these ears are not sure

@@ -14,6 +14,9 @@ SERVICES = ("refrain.v1.Speech", "refrain.v1.CacheAdmin")
 PENDING = 16_384
 """Calls that have arrived and that the event loop has not taken up. Of what is over its own limit of 1,000, gRPC
 cancels some by chance, without a word; streams that thousands of callers begin in one moment are more."""
+PENDING_S = 600
+"""How long these may wait. After gRPC's own 30 s it cancels them, without a word; a caller who has no more time than
+that says so by his deadline."""
 
 
 class PortTaken(Exception):
@@ -33,6 +36,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", max_receive_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                ("grpc.server_max_unrequested_time_in_server", PENDING_S),
                 ("grpc.server.max_pending_requests", PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING),
             ],

@@ -76,6 +76,7 @@ class Servicer:
             "ReportWrongHit": self._unary("", self._admin.report_wrong_hit),
             "ExplainRecall": self._unary("", self._admin.explain_recall),
             "GetStats": self._unary("", self._admin.stats),
+            "ListAuditedPairs": self._unary("", self._admin.list_audited_pairs),
         }
         return (
             grpc.method_handlers_generic_handler("refrain.v1.Speech", speech),

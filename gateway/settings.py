@@ -142,9 +142,14 @@ class Tenant(_Table):
     device_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Largest share of the first tier that its answers may take: past it, they make room for each other. With 1 it
     may push out all others'."""
+    pin_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Largest share of the room for pins (device.pin_share) that its pinned answers may take."""
     respoken: Literal["never", "on_request"] = "on_request"
     """Whether a command said again, in a request that names its session and may be answered fuzzily, is answered as the
     first time. Audited by itself, under the same limit."""
+    record_inputs: bool = False
+    """Consent to keep what it sends, text, recordings and mels, sealed in files, so that its load can be replayed as it
+    was; [inputs] says how much, for how long. Taken back, what was kept is erased at the next start."""
 
 
 class Device(_Table):
@@ -222,6 +227,23 @@ class Trace(_Table):
     """Files kept, the newest; 0 for all."""
 
 
+class Inputs(_Table):
+    """Recorded inputs, of tenants with `record_inputs = true` and no others: their requests, sealed under their data
+    keys, for `refrain replay --inputs` (docs/traces.md)."""
+
+    path: Place | None = None
+    """Folder of the files; "inputs" in the data folder if absent."""
+    size: Annotated[ByteSize, Field(ge=16 << 20, le=1 << 40)] = ByteSize(1 << 30)
+    """Of all files together; the oldest make room. A request larger than a sixteenth of it is not kept."""
+    keep: Annotated[Seconds, Field(ge=60, le=90 * 86_400)] = 7 * 86_400.0
+    """No input is kept for longer than this."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of all different requests the share that is kept. Which, a keyed digest says: one kept is kept from all who send
+    it, and again when it has been removed."""
+    queue: Annotated[ByteSize, Field(ge=1 << 20, le=1 << 32)] = ByteSize(64 << 20)
+    """Bytes that may wait to be written; more are dropped and counted."""
+
+
 class Status(_Table):
     """The status page, under / at the address for metrics. Everyone it is served to sees counts; entries, and what can
     be done with them, are for callers with a tenant's rights."""
@@ -266,6 +288,7 @@ class Settings(BaseSettings):
     price_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
     """What an hour of compute costs, for reports; 0 for no talk of money."""
     trace: Trace = Trace()
+    inputs: Inputs = Inputs()
     status: Status = Status()
     log: Log = Log()
 
@@ -281,6 +304,10 @@ class Settings(BaseSettings):
     def trace_dir(self) -> Path:
         return self.trace.path or self.data_dir / "trace"
 
+    @property
+    def inputs_dir(self) -> Path:
+        return self.inputs.path or self.data_dir / "inputs"
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if self.tokens_file is not None:
@@ -293,6 +320,11 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"tenants.{name}.device_share = {tenant.device_share:g}: device.policy = {self.device.policy!r} has"
                     ' no shares; allowed is 1, or any with device.policy = "worth"'
+                )
+            if tenant.record_inputs and not self.trace.enabled:
+                raise ValueError(
+                    f"tenants.{name}.record_inputs = true: inputs are found by the access trace, which is switched off;"
+                    " allowed with trace.enabled = true"
                 )
         if any(not token.isascii() or [token] != token.split() for token in self.tokens):
             raise ValueError("tokens: a token is one word of ASCII characters")

@@ -21,11 +21,13 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from cache_tiers.link import Unavailable as RedisUnavailable
+from cache_tiers.pins import Pins
 from cache_tiers.policy.base import PinRefused
 from cache_tiers.read_through import ReadThrough
 from gateway import wire
 from gateway.admin import Admin, entry_key
-from gateway.errors import BadField, NotFound, PermissionDenied, Unauthenticated, status_of
+from gateway.errors import BadField, NotFound, PermissionDenied, Unauthenticated, Unavailable, status_of
 from gateway.http import Request, Response
 from gateway.notes import Notes
 from gateway.status import Status
@@ -65,12 +67,14 @@ class StatusSite:
         admin: Admin,
         tenants: Tenants,
         cache: ReadThrough,
+        pins: Pins | None,
         notes: Notes,
         in_thread: Callable[..., Awaitable[Any]],
         served_to: Literal["loopback", "all"],
     ) -> None:
         """Reads the page's files. Raises OSError where they are not."""
         self._status, self._admin, self._tenants, self._cache, self._notes = status, admin, tenants, cache, notes
+        self._pins = pins
         self._in_thread, self._served_to = in_thread, served_to
         self._files = {path: ((FOLDER / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
         self._works: dict[str, Work] = {
@@ -78,7 +82,7 @@ class StatusSite:
             "/status/drop": self._drop,
             "/status/report": self._report,
         }
-        if cache.device.has_pins:
+        if pins is not None:
             self._works |= {"/status/pin": self._pin, "/status/unpin": self._unpin}
 
     @property
@@ -156,17 +160,25 @@ class StatusSite:
         return _json({"dropped": await self._admin.drop_entry(tenant, entry_id)})
 
     async def _pin(self, tenant: str, entry_id: str) -> Response:
-        """Keeps an entry in this gateway's device tier until it is unpinned, dropped, erased or expires."""
+        """Keeps an entry in the device tiers, also over a restart, until it is unpinned, dropped or erased."""
+        assert self._pins is not None
         try:
-            if not self._cache.device.pin(entry_key(tenant, entry_id)):
+            if not await self._pins.pin(entry_key(tenant, entry_id)):
                 raise NotFound("the device tier has no such entry; ask for it once, and it has")
         except PinRefused as error:
             raise BadField("entry_id", entry_id, "an entry for which the pins have room", str(error)) from error
+        except RedisUnavailable as error:
+            raise Unavailable("the shared tier does not answer, so nothing was pinned; try again") from error
         return _json({"pinned": True})
 
     async def _unpin(self, tenant: str, entry_id: str) -> Response:
-        if not self._cache.device.unpin(entry_key(tenant, entry_id)):
-            raise NotFound("the device tier has no such entry")
+        assert self._pins is not None
+        key = entry_key(tenant, entry_id)
+        try:
+            if not await self._pins.unpin(key) and key not in self._cache.device:
+                raise NotFound("no such entry is pinned, or in the device tier")
+        except RedisUnavailable as error:
+            raise Unavailable("the shared tier does not answer, so other gateways may not know; try again") from error
         return _json({"pinned": False})
 
     async def _report(self, tenant: str, entry_id: str) -> Response:

@@ -6,6 +6,7 @@ so that every report adds up: hits + misses + coalesced + bypassed = requests. F
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -93,6 +94,42 @@ class LanguageAudits:
 
 
 @dataclass(frozen=True, slots=True)
+class VoiceAudits:
+    """What is known of the answers to voices and moods by likeness in which one voice answered."""
+
+    voice: str
+    audited: int = 0
+    wrong: int = 0
+    undecided: int = 0
+    wrong_upper_bound: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedPair:
+    """A fuzzy answer that was judged."""
+
+    kind: str
+    """recording, said again, or voice and mood."""
+    verdict: str
+    """wrong, unjudged, undecided or right."""
+    similarity: float
+    """0 where only a person's report tells of it."""
+    entry_id: str
+    """Of the fuzzy answer, to report it as wrong."""
+    answer_id: str
+    """Of the stored answer that was given, to look at or drop; empty where it is not known."""
+    asked: str
+    """Half the keyed digest of what was asked, in hex."""
+    recalled: str
+    """The same of what answered."""
+    language: str
+    voice: str
+    """The voice that answered where one was asked for by likeness; a recording's speaker is not known."""
+    at_s: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageCount:
     """All requests of one task in one language."""
 
@@ -170,6 +207,7 @@ class Stats:
     """Of voices by embedding and moods by example; `audits` are of recordings recalled."""
     languages: Sequence[LanguageCount] = ()
     audits_by_language: Sequence[LanguageAudits] = ()
+    audits_by_voice: Sequence[VoiceAudits] = ()
 
     @property
     def total(self) -> Tally:
@@ -193,6 +231,7 @@ def as_json(stats: Stats, *, price_per_gpu_hour: float = 0.0) -> dict[str, Any]:
         "near_audits": asdict(stats.near_audits),
         "languages": [asdict(row) for row in stats.languages],
         "audits_by_language": [asdict(row) for row in stats.audits_by_language],
+        "audits_by_voice": [asdict(row) for row in stats.audits_by_voice],
     }
     if price_per_gpu_hour:
         document["price_per_gpu_hour"] = price_per_gpu_hour
@@ -224,6 +263,23 @@ def as_table(stats: Stats, *, price_per_gpu_hour: float = 0.0) -> RenderableType
     if stats.near_audits.audited:
         parts.append(f"Voices and moods: {audit_line(stats.near_audits)}")
     return Group(*parts)
+
+
+def pairs_table(pairs: Sequence[AuditedPair]) -> RenderableType:
+    """Each on lines of its own: the entry_id that reports it is longer than a row of a table can be."""
+    from rich.markup import escape
+    from rich.text import Text
+
+    if not pairs:
+        return "\nNo fuzzy answer has been judged yet."
+    lines = ["", "[bold]Judged by audits or reported, the worst first[/]"]
+    for pair in pairs:
+        alike = f"similarity {pair.similarity:.3f}" if pair.similarity else "similarity not known"
+        about = ", ".join(filter(None, (pair.kind, pair.language, pair.voice)))
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(pair.at_s))
+        lines.append(f"  {pair.verdict:10}{alike}  {escape(about)}, {when} UTC\n    {pair.entry_id}")
+    lines.append("`refrain wrong ENTRY_ID` reports one that is not called wrong and is.")
+    return Text.from_markup("\n".join(lines))
 
 
 def _task_table(stats: Stats) -> Table:

@@ -22,12 +22,13 @@ from gateway.leaders import Leaders
 from gateway.notes import Notes
 from gateway.observe import Observer, TierReading, quantile
 from gateway.pulse import SECONDS, Beat, Pulse
-from gateway.stats import STATUSES, TIERS, AuditCount, OutcomeCount, Tally
+from gateway.stats import STATUSES, TIERS, AuditCount, AuditedPair, OutcomeCount, Tally
 
 T = TypeVar("T")
 
 ENTRIES: Final = 12
 FUZZY: Final = 6
+PAIRS: Final = 6
 TEXT_CHARACTERS: Final = 120
 AUDITS_S: Final = 5.0
 """How old what is told of audits may be: their bounds take milliseconds to compute, and move slowly."""
@@ -63,16 +64,18 @@ class Status:
         keys: Keys,
         *,
         audits: Callable[[str], AuditCount],
+        pairs: Callable[[str], Sequence[AuditedPair]],
         redis: Callable[[], RedisReading],
         voices: Callable[[], Iterable[str]],
         show_text: bool,
         version: str = "",
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`audits`: of a tenant's books. `voices`: names that entries may be tagged with."""
+        """`audits`: of a tenant's books. `pairs`: that were judged, the worst first. `voices`: names that entries may
+        be tagged with."""
         self._observer, self._pulse, self._device = observer, pulse, device
         self._leaders, self._notes, self._keys = leaders, notes, keys
-        self._audits, self._redis, self._voices = audits, redis, voices
+        self._audits, self._pairs, self._redis, self._voices = audits, pairs, redis, voices
         self._show_text, self._version, self._wall = show_text, version, wall
         self._told: dict[str | None, tuple[float, list[dict[str, Any]]]] = {}
         """Of audits, by tenant, None for all: when, and what."""
@@ -116,6 +119,14 @@ class Status:
                  "age_s": max(0.0, self._wall() - one.at)}
                 for entry_id, one in self._notes.fuzzy_of(tenant, FUZZY)
             ],
+            "pairs": [self._pair(tenant, one) for one in self._pairs(tenant)[:PAIRS]],
+        }  # fmt: skip
+
+    def _pair(self, tenant: str, one: AuditedPair) -> dict[str, Any]:
+        return {
+            "id": one.entry_id, "kind": one.kind, "verdict": one.verdict, "similarity": one.similarity,
+            "language": one.language, "voice": one.voice, "answer_id": one.answer_id,
+            "age_s": max(0.0, self._wall() - one.at_s), "text": self._text_by_id(tenant, one.answer_id),
         }  # fmt: skip
 
     def audits_changed(self, tenant: str) -> None:
@@ -208,6 +219,17 @@ class Status:
                     }
                 )  # fmt: skip
         return told
+
+    def _text_by_id(self, tenant: str, answer_id: str) -> str:
+        """As `text_of`, of an answer that the device tier may hold; empty where it does not."""
+        if not (self._show_text and answer_id):
+            return ""
+        key = CacheKey(tenant, bytes.fromhex(answer_id[1:]))
+        lease = self._device.hold(key)
+        if lease is None:
+            return ""
+        with lease:
+            return self.text_of(key, self.task_of(tenant, lease.entry), lease.entry)
 
     def text_of(self, key: CacheKey, task: str, entry: Entry) -> str:
         """The words of an answer or of what it speaks; empty where they are not known, or not to be shown."""

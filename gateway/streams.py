@@ -190,6 +190,7 @@ class Streams:
             if data is None:
                 return
             yield data
+            del data  # else it would stay, of each open stream, until its next message comes
 
 
 class _Sound:
@@ -208,8 +209,8 @@ class _Sound:
     async def whole(self) -> bytes:
         """Canonical PCM of all of it, once the caller has half-closed. Raises `BadField`."""
         if self._whole is None:
-            async for _ in self._taken():
-                pass
+            async for pcm in self._taken():
+                del pcm
             self._whole = await self._path.in_thread(self._collector.finish)
             self._share.keeps(len(self._whole))
         return self._whole
@@ -235,8 +236,10 @@ class _Sound:
         async for data in self._messages:
             self._share.keeps(self._collector.held + len(data))
             pcm = await self._path.in_thread(self._take, data) if len(data) > INLINE_BYTES else self._take(data)
+            del data
             self._share.keeps(self._collector.held)
             yield pcm
+            del pcm
 
     def _take(self, data: bytes) -> bytes:
         return self._collector.push(_parsed(pb.StreamingRecognizeRequest, data, "audio").audio)

@@ -102,7 +102,7 @@ class AccessTrace:
         self._folder, self._key, self._rotate_bytes, self._keep = folder, key, rotate_bytes, keep
         self._limit, self._flush_s = pending_records, flush_s
         self._wall, self._clock = wall, clock
-        self._digest = hashlib.blake2b(key=key, digest_size=8)
+        self._hasher = hasher(key)
         self._names: dict[str, bytes] = {"": bytes(4)}
         self._pending: deque[bytes] = deque()  # its append and popleft are atomic: the two threads need no lock
         self._refused = self._lost = 0
@@ -147,11 +147,7 @@ class AccessTrace:
         ))  # fmt: skip
 
     def _hashed(self, digest: bytes) -> bytes:
-        if not digest:
-            return bytes(8)
-        hashed = self._digest.copy()
-        hashed.update(digest)
-        return hashed.digest()
+        return hashed(self._hasher, digest) if digest else bytes(8)
 
     def flush(self) -> None:
         """Writes what is pending. Called by the thread; harmless from elsewhere."""
@@ -215,8 +211,24 @@ class AccessTrace:
         return opened
 
     def _header(self) -> bytes:
-        key_id = hashlib.blake2b(key=self._key, digest_size=8, person=b"key id").hexdigest()
-        return header(started=self._wall(), key_id=key_id)
+        return header(started=self._wall(), key_id=key_id(self._key))
+
+
+def hasher(key: bytes) -> hashlib.blake2b:
+    """What a trace with this key hashes digests with, by `hashed`."""
+    return hashlib.blake2b(key=key, digest_size=8)
+
+
+def hashed(hasher: hashlib.blake2b, digest: bytes) -> bytes:
+    """The 8 bytes by which records name a digest."""
+    own = hasher.copy()
+    own.update(digest)
+    return own.digest()
+
+
+def key_id(key: bytes) -> str:
+    """Names the key a trace hashes with: only files of one are about the same digests."""
+    return hashlib.blake2b(key=key, digest_size=8, person=b"key id").hexdigest()
 
 
 def header(**facts: Any) -> bytes:

@@ -13,6 +13,7 @@ from gateway.components import ComponentCache
 from gateway.engines import Engines
 from gateway.observe import EngineReading, Observer, TierReading
 from gateway.recall import Recall
+from gateway.recorder import Recorder
 from gateway.reload import Reloader
 from gateway.status import RedisReading
 
@@ -101,6 +102,13 @@ def watch_components(observer: Observer, components: ComponentCache) -> None:
     observer.watch_tier("components", read)
     observer.watch("components", counts)
     observer.watch("components_saved_s", lambda: components.stats.saved_ms / 1e3)
+
+
+def watch_inputs(observer: Observer, recorder: Recorder) -> None:
+    """Plugs in what became of the inputs that were to be recorded."""
+    observer.watch("inputs_recorded", lambda: recorder.recorded)
+    observer.watch("inputs_dropped", lambda: {str(why): count for why, count in recorder.dropped.items()})
+    observer.watch("inputs_bytes", lambda: recorder.held)
 
 
 def watch_models(observer: Observer, engines: Engines, models: Reloader) -> None:

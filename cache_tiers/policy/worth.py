@@ -5,24 +5,24 @@ history of counts outlives eviction, so that a second use admits what a first di
 itself, it is refused, its use is remembered, and the clock moves on as if it had come and gone. The exponent, which
 says how far frequency outweighs recency, is found by trying: see `Trial`.
 
-Pinned keys are never evicted; they may take `pin_share` of the capacity. A group of keys with a quota (a tenant) never
-holds more than that: past it, its own lowest keys go.
+Pinned keys are never evicted; they may take `pin_share` of the capacity, and those of one group (a tenant) its share of
+that. A group with a quota never holds more than that: past it, its own lowest keys go.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from cache_tiers.policy.base import PinRefused
 from cache_tiers.policy.ranking import MOST_USES, Ranking, Worths, list_of
+from cache_tiers.policy.remembered import Remembered
 from cache_tiers.policy.trial import SPREAD, Trial
 
 K = TypeVar("K", bound=Hashable)
 
 HISTORY: Final = 4
-"""Counts remembered for each resident key. Each takes some 150 bytes."""
+"""Counts remembered for each resident key."""
 FEWEST: Final = 64
 """Counts remembered anyway, so that a small cache learns at all."""
 
@@ -39,9 +39,10 @@ class _Resident(Generic[K]):
 
 
 class WorthPolicy(Generic[K]):
-    """`group` names the group of a key and `quotas` the bytes that a group may take; groups without one share what
-    there is. `number` makes a 64-bit number of a key, by which counts are remembered and keys sampled: give one that
-    does not depend on the process where results are to be the same in each."""
+    """`group` names the group of a key, `quotas` the bytes that a group may take, and `pins_of` the share of the pins'
+    bytes that a group's may; groups without a quota share what there is. `number` makes a 64-bit number of a key, by
+    which counts are remembered and keys sampled: give one that does not depend on the process where results are to be
+    the same in each."""
 
     def __init__(
         self,
@@ -50,21 +51,24 @@ class WorthPolicy(Generic[K]):
         group: Callable[[K], Hashable] | None = None,
         quotas: Mapping[Hashable, int] | None = None,
         pin_share: float = 0.25,
+        pins_of: Callable[[Hashable], float] | None = None,
         number: Callable[[K], int] = hash,
         exponent: float | None = None,
     ) -> None:
         self.capacity = capacity
         self.pin_limit = int(capacity * pin_share)
         self.pinned = 0
+        self._pins_of = pins_of
+        self._pinned_of: dict[Hashable, int] = {}
         self._trial: Trial | None = None
         if exponent is None:
-            self._trial = Trial(capacity, _shadow)
+            self._trial = Trial(capacity, shadow)
             exponent = self._trial.exponent
         self._worths = Worths(exponent)
         self._clock = 0.0
         self._used = 0
         self._residents: dict[K, _Resident[K]] = {}
-        self._history: OrderedDict[int, int] = OrderedDict()
+        self._history = Remembered()
         self._number = number
         self._group = group
         self._quotas = dict(quotas or {})
@@ -79,6 +83,14 @@ class WorthPolicy(Generic[K]):
     def exponent(self) -> float:
         """How far frequency outweighs recency now."""
         return self._worths.exponent
+
+    def become(self, exponent: float) -> None:
+        """Goes on with another exponent; for who has found out by himself which suits."""
+        if exponent != self._worths.exponent:
+            self._worths.become(exponent)
+            self._common.reorder()
+            for ranking in self._own.values():
+                ranking.reorder()
 
     # What the tier tells.
 
@@ -105,11 +117,11 @@ class WorthPolicy(Generic[K]):
         resident = self._residents.get(key)
         if resident is not None:
             return self._weigh_anew(key, resident, weight, cost_ms)
-        uses = self._history.pop(sample, 0) + 1
+        uses = self._history.take(sample) + 1
         if uses > MOST_USES:
             uses = MOST_USES
         number = list_of(uses, cost_ms, weight)
-        ranking = self._common if self._group is None else self._ranking(key)
+        ranking = self._ranking(key) if self._own else self._common
         victims: list[K] | None = []
         if self._used + weight > self.capacity or ranking is not self._common:
             victims = self._room(ranking, weight, self._quota(key), self._clock + self._worths[number])
@@ -141,7 +153,7 @@ class WorthPolicy(Generic[K]):
         if resident is None:
             return
         if resident.pinned:
-            self.pinned -= resident.weight
+            self._pin_bytes(key, -resident.weight)
         else:
             resident.ranking.take(key, resident.number)
         self._forget(key, resident)
@@ -155,29 +167,47 @@ class WorthPolicy(Generic[K]):
     # Pins.
 
     def pin(self, key: K) -> None:
-        """Never evicts a resident key. KeyError when it is not resident, `PinRefused` past the limit."""
+        """Never evicts a resident key. KeyError when it is not resident, `PinRefused` past a limit."""
         resident = self._residents[key]
         if resident.pinned:
             return
-        if self.pinned + resident.weight > self.pin_limit:
-            raise PinRefused(
-                f"pinned keys take {self.pinned} bytes and may take {self.pin_limit}; this one takes {resident.weight}"
-            )
+        refusal = self._refusal(key, resident.weight)
+        if refusal:
+            raise PinRefused(refusal)
         resident.ranking.take(key, resident.number)
         resident.pinned = True
-        self.pinned += resident.weight
+        self._pin_bytes(key, resident.weight)
 
     def unpin(self, key: K) -> None:
         """Makes a resident key one like others, just used. KeyError when it is not resident."""
         resident = self._residents[key]
         if resident.pinned:
             resident.pinned = False
-            self.pinned -= resident.weight
+            self._pin_bytes(key, -resident.weight)
             resident.ranking.place(key, resident.number, self._clock)
 
     def is_pinned(self, key: K) -> bool:
         resident = self._residents.get(key)
         return resident is not None and resident.pinned
+
+    def _refusal(self, key: K, weight: int) -> str:
+        """Why a key of this weight can't be pinned; empty when it can."""
+        if self.pinned + weight > self.pin_limit:
+            return f"pinned keys take {self.pinned} bytes and may take {self.pin_limit}; this one takes {weight}"
+        if self._group is not None and self._pins_of is not None:
+            group = self._group(key)
+            taken, allowed = self._pinned_of.get(group, 0), int(self._pins_of(group) * self.pin_limit)
+            if taken + weight > allowed:
+                return f"pinned keys of {group!r} take {taken} bytes and may take {allowed}; this one takes {weight}"
+        return ""
+
+    def _pin_bytes(self, key: K, more: int) -> None:
+        self.pinned += more
+        if self._group is not None and self._pins_of is not None:
+            group = self._group(key)
+            self._pinned_of[group] = self._pinned_of.get(group, 0) + more
+            if not self._pinned_of[group]:
+                del self._pinned_of[group]
 
     # Room.
 
@@ -185,7 +215,7 @@ class WorthPolicy(Generic[K]):
         return self._own.get(self._group(key), self._common) if self._group is not None else self._common
 
     def _quota(self, key: K) -> int:
-        if self._group is None:
+        if self._group is None or not self._own:
             return self.capacity
         return min(self._quotas.get(self._group(key), self.capacity), self.capacity)
 
@@ -239,7 +269,7 @@ class WorthPolicy(Generic[K]):
         uses = min((resident.number & MOST_USES) + 1, MOST_USES)
         before = 0.0
         if pinned:
-            self.pinned -= resident.weight
+            self._pin_bytes(key, -resident.weight)
         else:
             before = resident.ranking.take(key, resident.number)
         resident.ranking.used -= resident.weight
@@ -249,15 +279,15 @@ class WorthPolicy(Generic[K]):
             resident.ranking.used += resident.weight
             self._used += resident.weight
             if pinned:
-                self.pinned += resident.weight
+                self._pin_bytes(key, resident.weight)
             else:
                 resident.ranking.place(key, resident.number, max(before, self._clock))
             return None
         resident.number, resident.weight, resident.cost_ms = list_of(uses, cost_ms, weight), weight, cost_ms
         resident.ranking.used += weight
         self._used += weight
-        if pinned and self.pinned + weight <= self.pin_limit:
-            self.pinned += weight
+        if pinned and not self._refusal(key, weight):
+            self._pin_bytes(key, weight)
         else:
             resident.pinned = False
             resident.ranking.place(key, resident.number, self._clock)
@@ -270,24 +300,17 @@ class WorthPolicy(Generic[K]):
         self.capacity = capacity
         for key in [key for key in self._residents if not keep(self._number(key))]:
             self.remove(key)
-        for sample in [sample for sample in self._history if not keep(sample)]:
-            del self._history[sample]
+        self._history.keep(keep)
         self.shed(self._used - capacity)
 
     def _remember(self, sample: int, uses: int) -> None:
-        history = self._history
-        history[sample] = uses
-        while len(history) > HISTORY * len(self._residents) + FEWEST:
-            history.popitem(last=False)
+        self._history.add(sample, uses, HISTORY * len(self._residents) + FEWEST)
 
     def _try(self, trial: Trial, sample: int, weight: int, cost_ms: float) -> None:
         exponent = trial.access(sample, weight, cost_ms)
-        if exponent is not None and exponent != self._worths.exponent:
-            self._worths.become(exponent)
-            self._common.reorder()
-            for ranking in self._own.values():
-                ranking.reorder()
+        if exponent is not None:
+            self.become(exponent)
 
 
-def _shadow(capacity: int, exponent: float) -> WorthPolicy[int]:
+def shadow(capacity: int, exponent: float) -> WorthPolicy[int]:
     return WorthPolicy(capacity, exponent=exponent)

@@ -18,8 +18,9 @@ from gateway.client.convert import (
     explanation_of,
     heard_of,
     info_of,
-    languages_of,
+    labels_of,
     mel_of,
+    pair_of,
     recognition_config,
     recognize_request,
     sample_of,
@@ -31,7 +32,7 @@ from gateway.client.convert import (
 from gateway.client.errors import RefrainCallError, call_error, code_of, errors_of
 from gateway.client.explained import Explanation
 from gateway.client.values import Array, CacheOptions, Embedded, Erased, Heard, Info, Model, Speech, Voice, Warmed
-from gateway.stats import OutcomeCount, Stats, TierCount
+from gateway.stats import AuditedPair, OutcomeCount, Stats, TierCount
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
@@ -257,8 +258,13 @@ class RefrainClient:
             seconds_of(answer.uptime),
             answer.failed,
             audits_of(answer.near_audits),
-            *languages_of(answer),
+            *labels_of(answer),
         )  # fmt: skip
+
+    def audited_pairs(self) -> list[AuditedPair]:
+        """Fuzzy answers of the caller's tenant that were judged, the worst and the last, the worst first."""
+        answer, _ = self._call(self._admin.ListAuditedPairs, cache_pb2.ListAuditedPairsRequest())
+        return [pair_of(pair) for pair in answer.pairs]
 
     def warm(
         self,

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from gateway.client.explained import Candidate, Explanation, Timeline
 from gateway.client.values import Array, CacheOptions, Embedded, Heard, HeardWord, Info, Speech
-from gateway.stats import AuditCount, LanguageAudits, LanguageCount
+from gateway.stats import AuditCount, AuditedPair, LanguageAudits, LanguageCount, VoiceAudits
 from protos.refrain.v1 import cache_pb2, speech_pb2
 
 
@@ -89,8 +89,8 @@ def audits_of(count: Any) -> AuditCount:
     )  # fmt: skip
 
 
-def languages_of(answer: Any) -> tuple[list[LanguageCount], list[LanguageAudits]]:
-    """What a GetStatsResponse says by language."""
+def labels_of(answer: Any) -> tuple[list[LanguageCount], list[LanguageAudits], list[VoiceAudits]]:
+    """What a GetStatsResponse says by language and voice."""
     counts = [
         LanguageCount(row.task, row.language, row.requests, row.hits_exact, row.hits_fuzzy) for row in answer.languages
     ]
@@ -98,7 +98,19 @@ def languages_of(answer: Any) -> tuple[list[LanguageCount], list[LanguageAudits]
         LanguageAudits(row.language, row.audited, row.wrong, row.undecided, row.wrong_upper_bound)
         for row in answer.audits_by_language
     ]
-    return counts, audits
+    voices = [
+        VoiceAudits(row.voice, row.audited, row.wrong, row.undecided, row.wrong_upper_bound)
+        for row in answer.audits_by_voice
+    ]
+    return counts, audits, voices
+
+
+def pair_of(told: Any) -> AuditedPair:
+    kind, verdict = told.Kind.Name(told.kind), told.Verdict.Name(told.verdict)
+    return AuditedPair(
+        kind.lower().replace("_", " "), verdict.lower(), told.similarity, told.entry_id, told.answer_id, told.asked,
+        told.recalled, told.language, told.voice, float(told.judged_at),
+    )  # fmt: skip
 
 
 def cache_control(options: CacheOptions) -> speech_pb2.CacheControl:

@@ -152,7 +152,7 @@ class Tally:
     served: int = 0
     """Answers that were served since the last alarm of any set: the less, the more are audited."""
     totals: dict[str, list[int]] = field(default_factory=dict)
-    """Audits of all eras by language, by judgement; nothing is decided by them."""
+    """Audits of all eras by label (`gateway.audits`), by judgement; nothing is decided by them."""
 
     def begin_era(self, eras: list[int]) -> None:
         """Forgets the counts of every set whose era is past."""
@@ -173,7 +173,7 @@ class Tally:
         if not isinstance(eras, list) or not isinstance(totals, dict):
             raise TypeError("eras and totals must be a list and an object")
         eras = [int(era) for era in eras]
-        totals = {str(language): [int(count) for count in row] for language, row in totals.items()}
+        totals = {str(label): [int(count) for count in row] for label, row in totals.items()}
         served = int(str(record["served"]))
         if counts.shape != (SETS, WEIGHTS, len(JUDGEMENTS)) or len(eras) != SETS:
             raise ValueError("counts of another shape")
@@ -298,13 +298,13 @@ class Audit:
 
     # ---------------------------------------------------------------------------------------------- recording
 
-    def record(self, sample: Sample, judgement: Judgement, language: str = "", power: float = 1.0) -> None:
+    def record(self, sample: Sample, judgement: Judgement, label: str = "", power: float = 1.0) -> None:
         """`power`: of the judge, over answers of this kind."""
         if judgement == "right" and sample.lot >= power:
             judgement = "faint"
         column = JUDGEMENTS.index(judgement)
         self.own.counts[: sample.band + 1, sample.weight, column] += 1
-        totals = self.own.totals.get(language) or self.own.totals.setdefault(language, [0] * len(JUDGEMENTS))
+        totals = self.own.totals.get(label) or self.own.totals.setdefault(label, [0] * len(JUDGEMENTS))
         totals[column] += 1
         self._bounds.clear()
         self._since += 1
@@ -330,13 +330,13 @@ class Audit:
             for row in self._suspicion[: alarmed + 1]:
                 row[:] = [0.0] * len(_RISEN)
 
-    def quarantine(self, pair: tuple[bytes, bytes], sample: Sample | None = None, language: str = "") -> bool:
+    def quarantine(self, pair: tuple[bytes, bytes], sample: Sample | None = None, label: str = "") -> bool:
         """Never match `pair` again; a failed audit the first time, one of every set where nobody sampled it. False when
         it was quarantined before."""
         if pair in self.quarantined:
             return False
         self.shun(pair)
-        self.record(sample or Sample(SETS - 1, 0), "wrong", language)
+        self.record(sample or Sample(SETS - 1, 0), "wrong", label)
         return True
 
     def shun(self, pair: tuple[bytes, bytes]) -> None:
@@ -363,9 +363,9 @@ class Audit:
         self.own.begin_era(kept.eras)
         kept.counts += self.own.counts
         kept.served += self.own.served
-        for language, row in self.own.totals.items():
-            before = kept.totals.get(language, [0] * len(JUDGEMENTS))
-            kept.totals[language] = [a + b for a, b in zip(before, row, strict=True)]
+        for label, row in self.own.totals.items():
+            before = kept.totals.get(label, [0] * len(JUDGEMENTS))
+            kept.totals[label] = [a + b for a, b in zip(before, row, strict=True)]
         self.own = kept
         self.changed()
 
@@ -376,22 +376,23 @@ class Audit:
         """Since the last alarm, by all gateways."""
         return self.own.served + sum(tally.served for tally in self.others.values())
 
-    def totals_by_language(self) -> dict[str, list[int]]:
-        """Audits of all eras and gateways, by judgement; "" where no language is known."""
+    def totals_by_label(self) -> dict[str, list[int]]:
+        """Audits of all eras and gateways, by judgement; "" where there is no label."""
         sums: dict[str, list[int]] = {}
         for tally in self.tallies():
-            for language, row in tally.totals.items():
-                sums[language] = [a + b for a, b in zip(sums.get(language, [0] * len(JUDGEMENTS)), row, strict=True)]
+            for label, row in tally.totals.items():
+                sums[label] = [a + b for a, b in zip(sums.get(label, [0] * len(JUDGEMENTS)), row, strict=True)]
         return sums
 
     def totals(self) -> dict[Judgement, int]:
         """Audits of all eras and gateways."""
-        rows = self.totals_by_language().values()
+        rows = self.totals_by_label().values()
         return {judgement: sum(row[place] for row in rows) for place, judgement in enumerate(JUDGEMENTS)}
 
-    def to_bytes(self) -> bytes:
-        """This gateway's own tally; pairs are kept one by one, elsewhere."""
-        return json.dumps({"version": _VERSION, **self.own.to_json()}, separators=(",", ":")).encode()
+    def to_bytes(self, **beside: object) -> bytes:
+        """This gateway's own tally; quarantined pairs are kept one by one, elsewhere. `beside` goes along, for
+        others to read."""
+        return json.dumps({"version": _VERSION, **self.own.to_json(), **beside}, separators=(",", ":")).encode()
 
 
 def tally_from_bytes(data: bytes) -> tuple[Tally, set[tuple[bytes, bytes]]]:

@@ -240,9 +240,16 @@ function showActions(place, actions, id) {
     button.textContent = LABELS[action];
     button.setAttribute("aria-label", `${LABELS[action]} ${shortName(id)}`);
   });
+  while (place.children.length > actions.length) place.lastElementChild.remove();
 }
 
-function showEntries({ rights, entries = [], fuzzy = [] }) {
+/** What an audit found of a fuzzy answer: its verdict, what it is about, and the words of the answer where they may be shown. */
+function judged(pair) {
+  const about = [pair.kind, pair.language, pair.voice].filter(Boolean).join(", ");
+  return `${pair.verdict}: ${about}${pair.text ? `, answered “${pair.text}”` : ""}`;
+}
+
+function showEntries({ rights, entries = [], fuzzy = [], pairs = [] }) {
   const may = rights?.actions ?? [];
   const allowed = (actions) => actions.filter((action) => may.includes(action));
   $("fuzzy-section").hidden = !rights;
@@ -263,6 +270,14 @@ function showEntries({ rights, entries = [], fuzzy = [] }) {
     write(alike, percent(answer.similarity, 0));
     write(age, time(answer.age_s));
   }, () => allowed(["report"]));
+  $("pairs-title").hidden = !pairs.length;
+  showRows($("pairs"), pairs, "pair-row", (pair, says, alike, age) => {
+    write(says, judged(pair));
+    says.classList.toggle("bad", pair.verdict === "wrong");
+    says.title = pair.answer_id;
+    write(alike, pair.similarity ? percent(pair.similarity, 0) : "–");
+    write(age, time(pair.age_s));
+  }, (pair) => (pair.verdict === "wrong" ? [] : allowed(["report"])));
   if (!$("by-name-actions").children.length)
     for (const action of allowed(["hear", "pin", "unpin", "drop", "report"]))
       $("by-name-actions").append(Object.assign(document.createElement("button"), { textContent: LABELS[action], value: action }));
@@ -336,7 +351,7 @@ function asked(dialog) {
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true }));
 }
 
-for (const list of [$("entries"), $("fuzzy")])
+for (const list of [$("entries"), $("fuzzy"), $("pairs")])
   list.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) act(button.dataset.action, button.closest("li").dataset.id);

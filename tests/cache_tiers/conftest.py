@@ -147,7 +147,9 @@ class HasUrl(Protocol):
 
 
 def gateway_on(server: HasUrl, name: str = "a", **settings: Any) -> Gateway:
-    link_settings = {k: settings.pop(k) for k in ("deadline", "failures", "probe_after", "clock") if k in settings}
+    link_settings = {
+        k: settings.pop(k) for k in ("deadline", "failures", "probe_after", "clock", "pause") if k in settings
+    }
     stream_settings = {k: settings.pop(k) for k in ("max_length", "retry_after") if k in settings}
     fleet_settings = {k: settings.pop(k) for k in ("lease", "mourning", "alone") if k in settings}
     # Deadlines are long, so that a busy machine fails no test; tests of deadlines give their own.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from redis.exceptions import TryAgainError
 
 from cache_tiers.cluster import slot_of
 from cache_tiers.entry import CacheKey, Entry, Epochs
@@ -38,6 +39,11 @@ from tests.cache_tiers.test_events import (  # noqa: F401
 from tests.cache_tiers.test_ledger import (  # noqa: F401
     test_kinds_are_apart_and_gateways_together,
     test_what_was_put_is_read_back_byte_by_byte,
+)
+from tests.cache_tiers.test_pins import (  # noqa: F401
+    make,
+    test_an_erasure_takes_the_pins_along,
+    test_gateways_see_each_others_pins,
 )
 from tests.cache_tiers.test_redis import (  # noqa: F401
     test_a_get_is_one_round_trip,
@@ -209,6 +215,84 @@ async def test_a_slot_that_moves_is_followed(breakable: ClusterServers, make_gat
         breakable.begin_move(slot, there, here)
         breakable.end_move(slot, here)
     assert await tier.get(moving) is None
+
+
+async def test_what_a_slot_has_on_two_servers_is_asked_for_again(
+    breakable: ClusterServers, make_gateway: MakeGateway
+) -> None:
+    """A value that has moved, and its record that was never there, are for neither server to delete: TRYAGAIN, for as
+    long as the slot moves. An erasure waits for it."""
+    here, there = breakable.nodes[0], breakable.nodes[1]
+    moving = keys_on(breakable, here, 1)[0]
+    slot = slot_of(NAMES.value(moving))
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            breakable.end_move(slot, there)
+
+    gateway = await make_gateway(on=breakable, pause=pause)
+    tier, link = gateway.tier, gateway.link
+    await until(lambda: tier.census.taken == 1)
+    await tier.put(moving, replace(ENTRY, tags=("moving",)))
+    breakable.begin_move(slot, here, there)
+    try:
+        here.client.execute_command("MIGRATE", "127.0.0.1", there.port, NAMES.value(moving), 0, 5000)
+        erased = await gateway.gateways.erase("moving")
+        assert (erased.count, erased.complete) == (1, True)
+        assert pauses == [0.02, 0.04, 0.08]
+        assert link.stats.tried_again == 3
+        assert not there.client.exists(NAMES.value(moving))
+    finally:
+        breakable.end_move(slot, there)
+        breakable.begin_move(slot, there, here)
+        breakable.end_move(slot, here)
+
+
+async def test_a_slot_that_moves_for_too_long_is_unavailable_in_time(breakable: ClusterServers) -> None:
+    """Only the time that the call has is waited for; what else is in the pipeline is answered all the same."""
+    here, there = breakable.nodes[0], breakable.nodes[1]
+    moving = keys_on(breakable, here, 1)[0]
+    name, beside = NAMES.value(moving), NAMES.record(moving)
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    link = RedisLink(breakable.url, deadline=5.0, pause=pause)
+    try:
+        await link.call("SET", name, "value")
+        breakable.begin_move(slot_of(name), here, there)
+        here.client.execute_command("MIGRATE", "127.0.0.1", there.port, name, 0, 5000)
+        both = ("EVAL", "return redis.call('EXISTS', unpack(KEYS))", 2, name, beside)
+        refused, found = await link.pipeline([both, ("GET", name)])
+        assert isinstance(refused, TryAgainError)
+        assert found == b"value"
+        assert pauses == [0.02 * 2**n for n in range(8)], "the next one would be of 5.12 s"
+        with pytest.raises(Refused, match="rehashing"):
+            await link.call(*both, deadline=0.02)
+        assert len(pauses) == 8, "no time for any"
+    finally:
+        breakable.end_move(slot_of(name), there)
+        there.client.delete(name)
+        breakable.begin_move(slot_of(name), there, here)
+        breakable.end_move(slot_of(name), here)
+        await link.aclose()
+
+
+async def test_after_it_is_closed_nothing_looks_for_slots(server: ClusterServers) -> None:
+    """Whether or not it had before: a call may end, or be made, later than its link."""
+    asked, unasked = (RedisLink(server.url, deadline=0.05) for _ in range(2))
+    await asked.call("TOUCH", "k", deadline=5.0)
+    for link in (asked, unasked):
+        await link.aclose()
+    before = asyncio.all_tasks()
+    for node in asked.servers:
+        node._on_trouble()
+    with pytest.raises(Unavailable, match="slots"):
+        await unasked.call("GET", "k")
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_server_that_hangs_costs_the_keys_of_others_nothing(

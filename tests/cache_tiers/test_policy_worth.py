@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -14,6 +15,7 @@ from cache_tiers.policy.base import Pinning, PinRefused
 from cache_tiers.policy.lfu import LfuPolicy
 from cache_tiers.policy.lru import LruPolicy
 from cache_tiers.policy.ranking import Ranking, Worths, list_of
+from cache_tiers.policy.remembered import Remembered
 from cache_tiers.policy.tinylfu import Sketch
 from cache_tiers.policy.trial import DENSEST, FREQUENCY, LARGEST, RECENCY, THINNEST, Trial
 from cache_tiers.policy.worth import FEWEST, HISTORY, WorthPolicy
@@ -93,6 +95,41 @@ def test_the_history_is_bounded_by_what_is_resident() -> None:
     assert len(policy._history) <= FEWEST
 
 
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["add", "take"]), st.integers(0, 400), st.integers(1, 15)), max_size=600),
+    most=st.integers(0, 300),
+)
+def test_counts_are_remembered_as_an_ordered_dict_would(steps: list[tuple[str, int, int]], most: int) -> None:
+    ours, model = Remembered(), OrderedDict[int, int]()
+    for step, number, uses in steps:
+        if step == "take" or number in model:
+            assert ours.take(number) == model.pop(number, 0)
+        else:
+            ours.add(number, uses, most)
+            model[number] = uses
+            while len(model) > most:
+                model.popitem(last=False)
+        assert len(ours) == len(model)
+    ours.keep(lambda number: number % 3 == 0)
+    assert len(ours) == sum(number % 3 == 0 for number in model)
+    assert [ours.take(number) for number in model] == [uses if number % 3 == 0 else 0 for number, uses in model.items()]
+
+
+def test_counts_of_many_generations_are_forgotten_in_their_order() -> None:
+    """Also of numbers that two keys share, which are not told apart and may be there twice."""
+    counts, most = Remembered(), 2_000
+    for number in range(20_000):
+        counts.add(number, 1 + number % 15, most)
+        counts.add(number, 1 + number % 15, most)
+        counts.add(number - 1_500, 1, most)
+        assert len(counts) <= most
+    counts = Remembered()
+    for number in range(20_000):
+        counts.add(number, 1 + number % 15, most)
+    assert [counts.take(number) for number in (17_999, 18_000, 19_999)] == [0, 1, 5]
+    assert len(counts) == most - 2
+
+
 def test_pinned_keys_are_never_evicted() -> None:
     policy = WorthPolicy[int](100, pin_share=0.25)
     assert isinstance(policy, Pinning)
@@ -129,6 +166,23 @@ def test_pins_take_no_more_than_their_share() -> None:
     assert policy.pinned == 6
 
 
+def test_one_groups_pins_take_no_more_than_its_share_of_them() -> None:
+    policy = WorthPolicy[tuple[str, int]](
+        100, group=lambda key: key[0], pin_share=0.5, pins_of={"loud": 0.4, "quiet": 1.0}.__getitem__
+    )
+    for key in (("loud", 1), ("loud", 2), ("quiet", 1), ("quiet", 2)):
+        policy.offer(key, 15, 1.0)
+    policy.pin(("loud", 1))
+    with pytest.raises(PinRefused, match=r"of 'loud' take 15 bytes and may take 20; this one takes 15"):
+        policy.pin(("loud", 2))
+    policy.pin(("quiet", 1))
+    policy.pin(("quiet", 2))
+    policy.unpin(("quiet", 2))
+    assert policy.offer(("loud", 1), 21, 1.0) == []
+    assert not policy.is_pinned(("loud", 1)), "grown past the group's share"
+    assert policy.pinned == 15
+
+
 def test_what_pins_leave_no_room_for_is_refused() -> None:
     policy = WorthPolicy[str](100, pin_share=0.5)
     policy.offer("pinned", 50, 1.0)
@@ -142,8 +196,17 @@ def test_what_pins_leave_no_room_for_is_refused() -> None:
     assert policy.pinned == 50
 
 
+PIN_SHARES = {"loud": 0.5, "small": 0.2, "free": 1.0, "quiet": 1.0}
+
+
 def by_tenant() -> WorthPolicy[tuple[str, int]]:
-    return WorthPolicy(100, group=lambda key: key[0], quotas={"loud": 50, "small": 10}, number=lambda key: key[1])
+    return WorthPolicy(
+        100,
+        group=lambda key: key[0],
+        quotas={"loud": 50, "small": 10},
+        pins_of=lambda tenant: PIN_SHARES[str(tenant)],
+        number=lambda key: key[1],
+    )
 
 
 def test_a_tenant_that_floods_makes_room_for_itself_alone() -> None:
@@ -189,9 +252,11 @@ class PinsAndQuotas(RuleBasedStateMachine):
         if victims is None:
             return
         self._gone(victims)
-        if key in self.pins and self._pinned() - self.weights[key] + weight > self.policy.pin_limit:
-            self.pins.discard(key)
+        was_pinned = key in self.pins
+        self.pins.discard(key)
         self.weights[key] = weight
+        if was_pinned and self._fits(key):
+            self.pins.add(key)
 
     @rule(key=keys)
     def use(self, key: tuple[str, int]) -> None:
@@ -202,7 +267,7 @@ class PinsAndQuotas(RuleBasedStateMachine):
     def pin(self, key: tuple[str, int]) -> None:
         if key not in self.weights:
             return
-        fits = key in self.pins or self._pinned() + self.weights[key] <= self.policy.pin_limit
+        fits = key in self.pins or self._fits(key)
         try:
             self.policy.pin(key)
             assert fits
@@ -226,8 +291,13 @@ class PinsAndQuotas(RuleBasedStateMachine):
     def shed(self, weight: int) -> None:
         self._gone(self.policy.shed(weight))
 
-    def _pinned(self) -> int:
-        return sum(self.weights[key] for key in self.pins)
+    def _pinned(self, tenant: str = "") -> int:
+        return sum(self.weights[key] for key in self.pins if tenant in ("", key[0]))
+
+    def _fits(self, key: tuple[str, int]) -> bool:
+        weight, limit = self.weights[key], self.policy.pin_limit
+        share = int(PIN_SHARES[key[0]] * limit)
+        return self._pinned() + weight <= limit and self._pinned(key[0]) + weight <= share
 
     def _gone(self, victims: Iterable[tuple[str, int]]) -> None:
         for victim in victims:
@@ -239,6 +309,7 @@ class PinsAndQuotas(RuleBasedStateMachine):
         assert set(self.weights) == set(self.policy._residents)
         assert self.policy.used == sum(self.weights.values()) <= 100
         assert self.policy.pinned == self._pinned() <= self.policy.pin_limit
+        assert self.policy._pinned_of == {key[0]: many for key in self.pins if (many := self._pinned(key[0]))}
         for tenant, quota in (("loud", 50), ("small", 10)):
             assert sum(weight for key, weight in self.weights.items() if key[0] == tenant) <= quota
 

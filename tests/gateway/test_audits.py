@@ -306,6 +306,47 @@ async def test_what_is_found_is_told_by_language(listener: Listener) -> None:
     assert listener.recall.audits.by_language(["beta"]) == []
 
 
+async def test_what_is_found_of_voices_is_told_by_the_voice_that_answered(listener: Listener) -> None:
+    await audit(listener, "wrong", 1, tenant=near_of("default"), language="anna")
+    (row,) = listener.recall.audits.by_voice("default")
+    assert (row.voice, row.audited, row.wrong) == ("anna", 1, 1)
+    assert listener.recall.audits.by_voice("beta") == []
+    assert listener.recall.audits.by_language() == [], "a voice is no language"
+
+
+async def test_judged_pairs_are_listed_the_worst_first_and_told_by_tenant(listener: Listener) -> None:
+    await audit(listener, "right", 1)
+    await audit(listener, "wrong", 1, start=1, language="en-US")
+    await audit(listener, RuntimeError("a judge that fails"), 1, start=2)
+    wrong, unjudged, right = listener.recall.audits.judged("default")
+    assert (wrong.judgement, wrong.label, wrong.recalled) == ("wrong", "en-US", recalled(1).digest[:16])
+    assert (unjudged.judgement, right.judgement, right.similarity) == ("unjudged", "right", 0.9)
+    assert listener.recall.audits.judged("beta") == []
+
+
+async def test_a_report_makes_a_judged_pair_a_wrong_one(listener: Listener) -> None:
+    audits, found = listener.recall.audits, recalled(0)
+    await audit(listener, "right", 1, language="en-US")
+    assert await audits.report_wrong("default", found.query, found.digest)
+    (known,) = audits.judged("default")
+    assert (known.judgement, known.similarity, known.label) == ("wrong", 0.9, "en-US")
+    assert await audits.report_wrong("default", found.query, recalled(7).digest)
+    assert {(pair.judgement, pair.similarity) for pair in audits.judged("default")} == {("wrong", 0.9), ("wrong", 0.0)}
+
+
+async def test_judged_pairs_outlive_a_restart_and_are_told_to_other_gateways(server: Server) -> None:
+    async with listening(server, "a") as a:
+        async with listening(server, "b") as b:
+            await audit(a, "wrong", 1)
+            await b.settle()
+            await audit(b, "undecided", 1, start=1)
+            assert [pair.judgement for pair in b.recall.audits.judged("default")] == ["wrong", "undecided"]
+        await a.settle()
+        assert [pair.judgement for pair in a.recall.audits.judged("default")] == ["wrong", "undecided"]
+    async with listening(server, "a") as again:
+        assert [pair.judgement for pair in again.recall.audits.judged("default")] == ["wrong", "undecided"]
+
+
 async def test_asking_for_counts_keeps_no_books() -> None:
     audits = Audits(policy_of(), None, lambda work: work.close())
     assert audits.count("nobody").audited == 0

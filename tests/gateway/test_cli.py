@@ -113,7 +113,21 @@ class CannedAdmin(cache_pb2_grpc.CacheAdminServicer):
             task="recognize", status=speech_pb2.CacheInfo.HIT_EXACT, tier="device", requests=8, bytes=80,
             saved_compute=Duration(seconds=3, nanos=500_000_000), latency_p50=Duration(nanos=400_000),
         )  # fmt: skip
-        return cache_pb2.GetStatsResponse(outcomes=[row], failed=2, uptime=Duration(seconds=60))
+        voice = cache_pb2.VoiceAudits(voice="amy", audited=5, wrong=1, wrong_upper_bound=0.5)
+        uptime = Duration(seconds=60)
+        return cache_pb2.GetStatsResponse(outcomes=[row], failed=2, uptime=uptime, audits_by_voice=[voice])
+
+    def ListAuditedPairs(self, request: Any, context: grpc.ServicerContext) -> Any:
+        kinds = cache_pb2.AuditedPair
+        wrong = cache_pb2.AuditedPair(
+            kind=kinds.SAID_AGAIN,
+            verdict=kinds.WRONG,
+            similarity=0.875,
+            entry_id="r" + 80 * "0",
+            language="en-US",
+            judged_at=60,
+        )
+        return cache_pb2.ListAuditedPairsResponse(pairs=[wrong])
 
     def Warm(self, request: Any, context: grpc.ServicerContext) -> Any:
         return cache_pb2.WarmResponse(computed=len(request.requests), failures=["one: no"])
@@ -345,13 +359,29 @@ def test_say_takes_a_voice_and_a_mood_from_files(tmp_path: Path, canned: Gateway
         main(["say", "hi", "--voice", "amy", "--voice-like", str(path), "-o", str(out)])
 
 
+def test_judged_pairs_are_listed_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", "--pairs"]) == 0
+    shown = capsys.readouterr().out
+    assert "wrong     similarity 0.875  said again, en-US, 1970-01-01 00:01:00 UTC" in shown
+    assert f"r{80 * '0'}\n" in shown, "in one piece"
+    assert main(["stats", "--pairs", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["audited_pairs"][0]["verdict"] == "wrong"
+    assert main(["wrong", "entry"]) == 0
+    assert capsys.readouterr().out == "This pair is never matched again.\n"
+    assert main(["wrong", "another"]) == 0
+    assert "before" in capsys.readouterr().out
+
+
 def test_stats_as_table_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats"]) == 0
     assert "8 requests" in capsys.readouterr().out
     assert main(["stats", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["total"]["hits_exact"] == 8
     assert main(["stats", "--json", str(tmp_path / "s.json"), "--price", "2"]) == 0
-    assert json.loads((tmp_path / "s.json").read_text())["total"]["saved_s"] == 3.5
+    told = json.loads((tmp_path / "s.json").read_text())
+    assert told["total"]["saved_s"] == 3.5
+    (voice,) = told["audits_by_voice"]
+    assert (voice["voice"], voice["audited"], voice["wrong"], voice["undecided"]) == ("amy", 5, 1, 0)
 
 
 def test_voices_models_and_health(canned: Gateway, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cache_tiers.entry import CacheKey
+from cache_tiers.policy.base import PinRefused
 from cache_tiers.policy.lfu import LfuPolicy
 from cache_tiers.policy.lru import LruPolicy
 from cache_tiers.policy.tinylfu import TinyLfuPolicy
@@ -51,3 +52,20 @@ def test_a_share_that_nothing_would_keep_is_refused() -> None:
         load(overrides={"device": {"policy": "lru"}, "tenants": {"loud": {"device_share": 0.3}}})
     with pytest.raises(SettingsError, match="device_share"):
         load(overrides={"tenants": {"loud": {"device_share": 0}}})
+
+
+def test_one_tenant_cannot_take_all_the_room_for_pins() -> None:
+    tenants = {"big": {"pin_share": 1.0}, "none": {"pin_share": 0.0}}
+    policy = _device_policy(load(overrides={"device": {"pin_share": 0.2}, "tenants": tenants}), 1000)
+    assert isinstance(policy, WorthPolicy)
+    for tenant in ("big", "none", "unlisted"):
+        for n in range(2):
+            policy.offer(key(tenant, n), 100, 1.0)
+    with pytest.raises(PinRefused, match="keys of 'none' take 0 bytes and may take 0"):
+        policy.pin(key("none", 0))
+    policy.pin(key("unlisted", 0))
+    with pytest.raises(PinRefused, match="keys of 'unlisted' take 100 bytes and may take 100"):
+        policy.pin(key("unlisted", 1))
+    policy.pin(key("big", 0))
+    with pytest.raises(SettingsError, match="pin_share"):
+        load(overrides={"tenants": {"loud": {"pin_share": 1.5}}})

@@ -54,8 +54,8 @@ async def test_records_states_and_pairs_are_read_back_by_another_gateway(server:
         key = KEYS.of("acme").cache_key(FIELDS, bytes(32))
         _keep(a, key, entry_of("subject"), b"a fingerprint")
         await a.shared.tier.drain()
-        await journal.keep_tally("acme", b"an audit")
-        await journal.keep_tally("acme", b"a newer audit")
+        await journal.keep_tally("acme", b"an audit", b"a part of it")
+        await journal.keep_tally("acme", b"a newer audit", b"a part of it")
         await Ledger(a.shared.link).put(AUDIT, "acme", b"the first version's")
         await journal.tell_quarantine("acme", PAIR)
         await journal.tell_quarantine("acme", PAIR)
@@ -80,7 +80,7 @@ async def test_records_go_with_their_entry_and_are_never_in_clear(server: Server
 async def test_without_redis_nothing_is_kept_and_nothing_fails() -> None:
     nowhere = gateway_on(_Nowhere(), "a", failures=1_000_000)  # type: ignore[arg-type]
     journal = RedisJournal(nowhere.tier, Ledger(nowhere.link), nowhere.events)
-    await journal.keep_tally("acme", b"an audit")
+    await journal.keep_tally("acme", b"an audit", b"a part of it")
     await journal.tell_quarantine("acme", PAIR)
     assert await journal.tallies() is None
     assert await journal.quarantined() == []

@@ -210,6 +210,7 @@ def test_a_fuzzy_answer_is_reported(opened: Opened, speech: Any) -> None:
     tab_to(page, f"Report wrong {short(entry_id)}")
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_have_text("Reported: this pair is never matched again.")
+    expect(page.locator(f'#pairs li[data-id="{entry_id}"]')).to_contain_text("wrong: voice and mood")
     with pytest.raises(grpc.RpcError, match="reported"):
         speech.Synthesize(say(voice={"embedding": {"values": values}}, cache_control=FUZZY))
 

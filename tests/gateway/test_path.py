@@ -19,9 +19,12 @@ from cache_tiers.entry import CacheKey
 from gateway.errors import DETAILS_KEY
 from models.engine import ERRAND, Busy, EngineError, Errand, TooLate
 from protos.refrain.v1 import cache_pb2, speech_pb2
+from tests.cache_tiers.conftest import until
 from tests.gateway.rig import Rig, Status, gateway, hear, noise, say
 
 CONTROL = speech_pb2.CacheControl
+OLD = {"max_age": {"nanos": 1}}
+"""Whatever is stored is older."""
 
 
 @pytest_asyncio.fixture
@@ -198,6 +201,35 @@ async def test_an_answer_older_than_max_age_is_computed_anew(rig: Rig) -> None:
     assert fresh.cache_info.status == Status.MISS
     any_age = await rig.speech.Synthesize(say(cache_control={"max_age": {"seconds": 3600}}))
     assert any_age.cache_info.status == Status.HIT_EXACT
+
+
+async def test_32_who_find_an_answer_too_old_at_once_run_the_engine_once(rig: Rig) -> None:
+    await rig.speech.Synthesize(say())
+    rig.speaker.open.clear()
+    rig.speaker.started.clear()
+    calls = [asyncio.ensure_future(rig.speech.Synthesize(say(cache_control=OLD))) for _ in range(32)]
+    await rig.speaker.started.wait()
+    await until(lambda: rig.running.cache.stats.coalesced == 31)
+    rig.speaker.open.set()
+    statuses = [answer.cache_info.status for answer in await asyncio.gather(*calls)]
+    assert rig.speaker.runs == 2
+    assert (statuses.count(Status.MISS), statuses.count(Status.COALESCED)) == (1, 31)
+
+
+async def test_an_old_answer_that_comes_from_redis_is_too_old_for_who_follows(rig: Rig) -> None:
+    """A follower may want a younger one than its leader found."""
+    await rig.speech.Synthesize(say())
+    await until(lambda: rig.running.tier.stats.stored == 1)
+    rig.running.cache.device.drop_where(lambda key: True)
+    rig.speaker.open.clear()
+    requests = [say(), *(say(cache_control=OLD) for _ in range(3))]
+    calls = [asyncio.ensure_future(rig.speech.Synthesize(request)) for request in requests]
+    await until(lambda: rig.running.cache.stats.coalesced == 2)
+    rig.speaker.open.set()
+    statuses = [answer.cache_info.status for answer in await asyncio.gather(*calls)]
+    assert statuses[0] == Status.HIT_EXACT
+    assert rig.speaker.runs == 2
+    assert (statuses.count(Status.MISS), statuses.count(Status.COALESCED)) == (1, 2)
 
 
 async def test_a_failing_engine_is_internal_says_nothing_of_itself_and_is_not_remembered(rig: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -165,7 +166,7 @@ class Reading:
     def keep_record(self, key: CacheKey, entry: Entry, record: bytes) -> None:
         pass
 
-    async def keep_tally(self, tenant: str, tally: bytes) -> None:
+    async def keep_tally(self, tenant: str, tally: bytes, told: bytes) -> None:
         pass
 
     async def tell_quarantine(self, tenant: str, pair: tuple[bytes, bytes]) -> None:
@@ -587,6 +588,21 @@ async def test_hits_and_audits_are_told_by_language(rig: Rig) -> None:
     (row,), (found,) = stats.languages, stats.audits_by_language
     assert (row.task, row.language, row.requests, row.hits_fuzzy) == ("recognize", "en-US", 2, 1)
     assert (found.language, found.audited) == ("en-US", 1)
+
+
+async def test_judged_pairs_are_told_by_names_that_can_be_acted_on(rig: Rig) -> None:
+    original = await enrolled(rig, ORIGINAL)
+    answer = await rig.speech.Recognize(fuzzy(LATE))
+    await until(lambda: rig.running.recall.audits.stats.audited == 1)
+    (pair,) = (await rig.admin.ListAuditedPairs(cache_pb2.ListAuditedPairsRequest())).pairs
+    assert (pair.kind, pair.verdict, pair.language, pair.voice) == (pair.RECORDING, pair.UNJUDGED, "en-US", "")
+    assert pair.entry_id == answer.cache_info.entry_id
+    assert pair.answer_id == original.cache_info.entry_id
+    assert pair.similarity == pytest.approx(answer.cache_info.similarity, abs=1e-4)
+    assert abs(pair.judged_at - time.time()) < 60
+    assert (await rig.admin.ReportWrongHit(cache_pb2.ReportWrongHitRequest(entry_id=pair.entry_id))).quarantined
+    (now,) = (await rig.admin.ListAuditedPairs(cache_pb2.ListAuditedPairsRequest())).pairs
+    assert (now.verdict, now.entry_id, now.answer_id) == (now.WRONG, pair.entry_id, pair.answer_id)
 
 
 async def test_after_a_restart_recordings_are_recalled_from_redis_until_their_subject_is_erased(tmp_path: Path) -> None:

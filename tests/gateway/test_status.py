@@ -19,6 +19,7 @@ from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.memory import HostMemory
 from cache_tiers.policy.lru import LruPolicy
 from gateway import http
+from gateway.admin import entry_key
 from gateway.audio import Encoding, Output
 from gateway.leaders import KEPT, Leaders
 from gateway.notes import FUZZY as KEPT_FUZZY
@@ -28,7 +29,7 @@ from gateway.pulse import WINDOW, Pulse
 from gateway.stats import COALESCED, HIT_EXACT, MISS
 from gateway.wire import sound_of
 from protos.refrain.v1 import cache_pb2, speech_pb2
-from tests.cache_tiers.conftest import Server
+from tests.cache_tiers.conftest import Server, until
 from tests.gateway.hearers import tone
 from tests.gateway.rig import Rig, Status, gateway, hear, noise, say
 
@@ -112,6 +113,7 @@ async def test_what_it_counts_is_what_get_stats_counts(rig: Rig) -> None:
     for request in (say(), say(), say(), say(cache_control=bypass)):
         await rig.speech.Synthesize(request)
     await rig.speech.Recognize(hear(noise()))
+    await rig.running.tier.drain()  # or the two would be asked before and after the last answer reached Redis
     told = await status(rig)
     counted = await rig.admin.GetStats(cache_pb2.GetStatsRequest())
     totals = told["totals"]
@@ -288,8 +290,19 @@ async def test_an_entry_is_pinned_and_let_go(rig: Rig) -> None:
         assert [one["pinned"] for one in (await status(rig))["entries"]] == [pinned]
     await act(rig, "pin", entry_id)
     assert (await act(rig, "drop", entry_id)).json == {"dropped": True}
-    for action in ("pin", "unpin"):
-        assert (await act(rig, action, entry_id)).status == 404
+    assert (await act(rig, "pin", entry_id)).status == 404
+    await act(rig, "unpin", entry_id)  # the pin goes with its entry, if perhaps not yet
+    assert (await act(rig, "unpin", entry_id)).status == 404
+
+
+async def test_a_pin_outlives_the_gateway(tmp_path: Path) -> None:
+    """And its entry comes up from Redis by itself."""
+    async with gateway(tmp_path) as rig:
+        entry_id = (await rig.speech.Synthesize(say())).cache_info.entry_id
+        assert (await act(rig, "pin", entry_id)).json == {"pinned": True}
+    async with gateway(tmp_path) as rig:
+        key = entry_key("default", entry_id)
+        await until(lambda: rig.running.cache.device.is_pinned(key))
 
 
 async def test_pins_have_room_and_are_not_offered_where_the_policy_has_none(tmp_path: Path) -> None:
@@ -313,8 +326,14 @@ async def test_a_wrong_fuzzy_answer_is_reported_once(rig: Rig) -> None:
     assert latest["similarity"] == pytest.approx(near.cache_info.similarity)
     assert (await act(rig, "report", near.cache_info.entry_id)).json == {"quarantined": True}
     assert (await act(rig, "report", near.cache_info.entry_id)).json == {"quarantined": False}
-    books = {book["what"]: book["wrong"] for book in (await status(rig))["audits"]}
+    told = await status(rig)
+    books = {book["what"]: book["wrong"] for book in told["audits"]}
     assert books["voices and moods"] == 1
+    worst = told["pairs"][0]
+    assert (worst["id"], worst["kind"], worst["verdict"]) == (near.cache_info.entry_id, "voice and mood", "wrong")
+    (pair, *_) = (await rig.admin.ListAuditedPairs(cache_pb2.ListAuditedPairsRequest())).pairs
+    assert (pair.entry_id, pair.verdict, pair.kind) == (worst["id"], pair.WRONG, pair.VOICE_AND_MOOD)
+    assert pair.entry_id[1:65] == pair.asked + pair.recalled
     exact = (await rig.speech.Synthesize(say())).cache_info.entry_id
     refused = await act(rig, "report", exact)
     assert refused.status == 400

@@ -293,14 +293,29 @@ class LanguageAudits(_message.Message):
     wrong_upper_bound: float
     def __init__(self, language: _Optional[str] = ..., audited: _Optional[int] = ..., wrong: _Optional[int] = ..., undecided: _Optional[int] = ..., wrong_upper_bound: _Optional[float] = ...) -> None: ...
 
+class VoiceAudits(_message.Message):
+    __slots__ = ("voice", "audited", "wrong", "undecided", "wrong_upper_bound")
+    VOICE_FIELD_NUMBER: _ClassVar[int]
+    AUDITED_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    UNDECIDED_FIELD_NUMBER: _ClassVar[int]
+    WRONG_UPPER_BOUND_FIELD_NUMBER: _ClassVar[int]
+    voice: str
+    audited: int
+    wrong: int
+    undecided: int
+    wrong_upper_bound: float
+    def __init__(self, voice: _Optional[str] = ..., audited: _Optional[int] = ..., wrong: _Optional[int] = ..., undecided: _Optional[int] = ..., wrong_upper_bound: _Optional[float] = ...) -> None: ...
+
 class GetStatsResponse(_message.Message):
-    __slots__ = ("outcomes", "tiers", "audits", "near_audits", "languages", "audits_by_language", "uptime", "failed")
+    __slots__ = ("outcomes", "tiers", "audits", "near_audits", "languages", "audits_by_language", "audits_by_voice", "uptime", "failed")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
     AUDITS_FIELD_NUMBER: _ClassVar[int]
     NEAR_AUDITS_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     AUDITS_BY_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    AUDITS_BY_VOICE_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[OutcomeCount]
@@ -309,6 +324,63 @@ class GetStatsResponse(_message.Message):
     near_audits: AuditStats
     languages: _containers.RepeatedCompositeFieldContainer[LanguageCount]
     audits_by_language: _containers.RepeatedCompositeFieldContainer[LanguageAudits]
+    audits_by_voice: _containers.RepeatedCompositeFieldContainer[VoiceAudits]
     uptime: _duration_pb2.Duration
     failed: int
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[OutcomeCount, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierStats, _Mapping]]] = ..., audits: _Optional[_Union[AuditStats, _Mapping]] = ..., near_audits: _Optional[_Union[AuditStats, _Mapping]] = ..., languages: _Optional[_Iterable[_Union[LanguageCount, _Mapping]]] = ..., audits_by_language: _Optional[_Iterable[_Union[LanguageAudits, _Mapping]]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., failed: _Optional[int] = ...) -> None: ...
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[OutcomeCount, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[TierStats, _Mapping]]] = ..., audits: _Optional[_Union[AuditStats, _Mapping]] = ..., near_audits: _Optional[_Union[AuditStats, _Mapping]] = ..., languages: _Optional[_Iterable[_Union[LanguageCount, _Mapping]]] = ..., audits_by_language: _Optional[_Iterable[_Union[LanguageAudits, _Mapping]]] = ..., audits_by_voice: _Optional[_Iterable[_Union[VoiceAudits, _Mapping]]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., failed: _Optional[int] = ...) -> None: ...
+
+class ListAuditedPairsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditedPair(_message.Message):
+    __slots__ = ("kind", "verdict", "similarity", "entry_id", "answer_id", "asked", "recalled", "language", "voice", "judged_at")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[AuditedPair.Kind]
+        RECORDING: _ClassVar[AuditedPair.Kind]
+        SAID_AGAIN: _ClassVar[AuditedPair.Kind]
+        VOICE_AND_MOOD: _ClassVar[AuditedPair.Kind]
+    KIND_UNSPECIFIED: AuditedPair.Kind
+    RECORDING: AuditedPair.Kind
+    SAID_AGAIN: AuditedPair.Kind
+    VOICE_AND_MOOD: AuditedPair.Kind
+    class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VERDICT_UNSPECIFIED: _ClassVar[AuditedPair.Verdict]
+        RIGHT: _ClassVar[AuditedPair.Verdict]
+        WRONG: _ClassVar[AuditedPair.Verdict]
+        UNDECIDED: _ClassVar[AuditedPair.Verdict]
+        UNJUDGED: _ClassVar[AuditedPair.Verdict]
+    VERDICT_UNSPECIFIED: AuditedPair.Verdict
+    RIGHT: AuditedPair.Verdict
+    WRONG: AuditedPair.Verdict
+    UNDECIDED: AuditedPair.Verdict
+    UNJUDGED: AuditedPair.Verdict
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_ID_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    RECALLED_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    VOICE_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_AT_FIELD_NUMBER: _ClassVar[int]
+    kind: AuditedPair.Kind
+    verdict: AuditedPair.Verdict
+    similarity: float
+    entry_id: str
+    answer_id: str
+    asked: str
+    recalled: str
+    language: str
+    voice: str
+    judged_at: int
+    def __init__(self, kind: _Optional[_Union[AuditedPair.Kind, str]] = ..., verdict: _Optional[_Union[AuditedPair.Verdict, str]] = ..., similarity: _Optional[float] = ..., entry_id: _Optional[str] = ..., answer_id: _Optional[str] = ..., asked: _Optional[str] = ..., recalled: _Optional[str] = ..., language: _Optional[str] = ..., voice: _Optional[str] = ..., judged_at: _Optional[int] = ...) -> None: ...
+
+class ListAuditedPairsResponse(_message.Message):
+    __slots__ = ("pairs",)
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    pairs: _containers.RepeatedCompositeFieldContainer[AuditedPair]
+    def __init__(self, pairs: _Optional[_Iterable[_Union[AuditedPair, _Mapping]]] = ...) -> None: ...

@@ -65,6 +65,11 @@ class CacheAdminStub:
                 request_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.ListAuditedPairs = channel.unary_unary(
+                '/refrain.v1.CacheAdmin/ListAuditedPairs',
+                request_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ListAuditedPairsRequest.SerializeToString,
+                response_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ListAuditedPairsResponse.FromString,
+                _registered_method=True)
 
 
 class CacheAdminServicer:
@@ -114,6 +119,13 @@ class CacheAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditedPairs(self, request, context):
+        """Pairs that audits judged, the worst and the last of each kind: what to listen to where a bound is too high.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheAdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +158,11 @@ def add_CacheAdminServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
                     response_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'ListAuditedPairs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditedPairs,
+                    request_deserializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ListAuditedPairsRequest.FromString,
+                    response_serializer=protos_dot_refrain_dot_v1_dot_cache__pb2.ListAuditedPairsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class CacheAdmin:
             '/refrain.v1.CacheAdmin/GetStats',
             protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
             protos_dot_refrain_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditedPairs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/refrain.v1.CacheAdmin/ListAuditedPairs',
+            protos_dot_refrain_dot_v1_dot_cache__pb2.ListAuditedPairsRequest.SerializeToString,
+            protos_dot_refrain_dot_v1_dot_cache__pb2.ListAuditedPairsResponse.FromString,
             options,
             channel_credentials,
             insecure,
