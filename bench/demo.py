@@ -1,22 +1,21 @@
-"""Shows the whole of Refrain on real input: speaks, listens, remembers, restarts, and says what came from where.
+"""Shows the whole of Refrain on real input: speaks, listens, remembers, restarts, and reports what that was worth.
 
-    refrain demo [--out DIR] [--json OUT]
+    refrain demo [--out DIR] [--json OUT] [--stay]
 
-Starts a gateway on embedded defaults in a folder of its own and ends it afterwards. Every number shown was measured in
-this run, as a client sees it.
+Starts a gateway on embedded defaults in a folder of its own, ends with `refrain report` on it, and then ends it; with
+--stay not before Ctrl-C, so that its status page can be looked at. Every number shown was measured in this run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import math
 import random
-import statistics
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +26,10 @@ import numpy.typing as npt
 import rich
 import soxr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from bench.machine import machine
+from bench.demo_report import report_on, summary, tell_copies
 from bench.processes import Gateway, start_gateway
 from gateway.client import Info, RefrainClient, Speech
-from gateway.stats import as_table, human_seconds
 from models.mel import log_mel
 from models.utterance import MEL_RATE, RECOGNIZER_RATE
 
@@ -69,6 +66,7 @@ ZIPF = 1.14
 SPOKEN = 260
 """Requests of the power-law mix."""
 CALLERS = 4
+COLUMNS = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 SETTINGS_FILE = "demo.toml"
 SETTINGS = "[tenants.default]\nrequire_proof = false\n"
 """Fuzzy answers from the first on: no demo is long enough for the audits that a gateway asks for by default."""
@@ -100,44 +98,69 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for sounds and pictures")
     parser.add_argument("--json", type=Path, help="write what was measured here")
     parser.add_argument("--seed", type=int, default=1)
-    parser.set_defaults(run=lambda arguments: run(arguments.out, arguments.json, arguments.seed))
+    parser.add_argument("--stay", action="store_true", help="keep the gateway and its page until Ctrl-C")
+    parser.set_defaults(run=lambda arguments: run(arguments.out, arguments.json, arguments.seed, arguments.stay))
 
 
-def run(out: Path, json_out: Path | None, seed: int) -> int:
+def run(out: Path, json_out: Path | None, seed: int, stay: bool = False) -> int:
     """The demo from start to report. Returns the exit status."""
     out.mkdir(parents=True, exist_ok=True)
     log = Log()
     begun = time.monotonic()
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with tempfile.TemporaryDirectory(prefix="refrain-demo-") as folder, Progress(*columns) as progress:
+    with tempfile.TemporaryDirectory(prefix="refrain-demo-") as folder:
         data_dir = Path(folder)
         (data_dir / SETTINGS_FILE).write_text(SETTINGS)
         gateway = start_gateway(data_dir, "--config", str(data_dir / SETTINGS_FILE))
         log.notes["first_start_s"] = round(gateway.start_s, 2)
         try:
-            with RefrainClient(gateway.target) as client:
+            with Progress(*COLUMNS) as progress, RefrainClient(gateway.target) as client:
                 voices = client.list_voices()
                 speak(client, voices, log, random.Random(seed), progress)
                 recordings = hear(client, voices, log, np.random.default_rng(seed), progress)
                 vocode(client, log, recordings, progress)
                 moods(client, voices, out)
-                before = client.stats()
+                answered = client.stats().total.requests
             gateway = restart(gateway, data_dir, log)
-            with RefrainClient(gateway.target) as client:
+            with Progress(*COLUMNS) as progress, RefrainClient(gateway.target) as client:
                 again(client, voices, log, recordings, np.random.default_rng(seed + 1), progress)
-                after = client.stats()
+                answered += client.stats().total.requests
+            told = report_on(data_dir / "trace", gateway.target, answered, out)
+            log.notes["seconds"] = round(time.monotonic() - begun, 1)
+            tell_copies(log)
+            pictures(log, out)
+            figures = summary(log, told)
+            for path in [out / "demo.json", *([json_out] if json_out else [])]:
+                path.write_text(json.dumps(figures, indent=2) + "\n")
+            rich.print(f"The whole report is [bold]{out / 'report.html'}[/bold]; sounds and pictures are beside it.")
+            tell_page(gateway, stay)
         finally:
             gateway.stop()
-    log.notes["seconds"] = round(time.monotonic() - begun, 1)
-    rich.print(as_table(before))
-    rich.print("\n[bold]After the restart[/bold]")
-    rich.print(as_table(after))
-    report(log, out)
-    figures = summary(log)
-    for path in [out / "demo.json", *([json_out] if json_out else [])]:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-    rich.print(f"Sounds, pictures and demo.json are in [bold]{out}[/bold].")
     return 0
+
+
+def pictures(log: Log, out: Path) -> None:
+    try:
+        from bench.pictures import draw_demo
+    except ImportError:
+        rich.print("matplotlib is not installed, so no pictures were drawn.")
+        return
+    draw_demo(log.rows, out)
+
+
+def tell_page(gateway: Gateway, stay: bool) -> None:
+    """Says where the status page is, having looked whether it is; with `stay` until Ctrl-C or the gateway's end."""
+    address = f"http://127.0.0.1:{gateway.http_port}/"
+    with urllib.request.urlopen(address, timeout=10) as page:
+        size = len(page.read())
+    if not stay:
+        rich.print(
+            f"The gateway's status page was {address} ({size:,} bytes just now); it ends with the demo. "
+            "[bold]refrain demo --stay[/bold] keeps it, and `refrain serve` has one at http://127.0.0.1:9464/."
+        )
+        return
+    rich.print(f"The gateway's status page is [bold]{address}[/bold], and its gRPC {gateway.target}, until Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        gateway.process.wait()
 
 
 # -------------------------------------------------------------------------------------------------------- the steps
@@ -278,74 +301,3 @@ def distortions(rng: np.random.Generator) -> dict[str, Callable[[Samples], Sampl
 
 def at_rate(speech: Speech, rate: int) -> Samples:
     return np.asarray(soxr.resample(speech.samples(), speech.rate or MEL_RATE, rate), np.float32)
-
-
-# ------------------------------------------------------------------------------------------------------- the report
-
-
-def by_source(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Info]]:
-    """Task, status and tier to what came from there."""
-    groups: dict[tuple[str, str, str], list[Info]] = defaultdict(list)
-    for row in rows:
-        groups[row.task, row.info.status, row.info.tier].append(row.info)
-    return dict(sorted(groups.items()))
-
-
-def report(log: Log, out: Path) -> None:
-    """What came from where, as a table and as pictures."""
-    table = Table(title="What came from where, as the client saw it")
-    for column in ("task", "answer", "from", "requests", "median", "99 %", "compute saved"):
-        table.add_column(column, justify="left" if column in ("task", "answer", "from") else "right")
-    for (task, status, tier), infos in by_source(log.rows).items():
-        times = sorted(info.elapsed_s for info in infos)
-        saved = sum(info.saved_ms for info in infos) / 1e3
-        table.add_row(
-            task, status, tier, str(len(infos)), human_seconds(statistics.median(times)),
-            human_seconds(times[math.ceil(0.99 * (len(times) - 1))]), human_seconds(saved) if saved else "",
-        )  # fmt: skip
-    rich.print(table)
-    copies = Table(title="Copies of known recordings, asked for with --fuzzy")
-    for column in ("copy", "recalled", "of"):
-        copies.add_column(column, justify="left" if column == "copy" else "right")
-    steps: Counter[str] = Counter(row.step for row in log.rows if "copy" in row.step or "restart:" in row.step)
-    for step, count in steps.items():
-        hits = sum(row.step == step and row.info.status == "HIT_FUZZY" for row in log.rows)
-        copies.add_row(step.removeprefix("copy: "), str(hits), str(count))
-    rich.print(copies)
-    rich.print(
-        "Fuzzy answers were served from the first, and audited, because this demo sets require_proof = false;"
-        " by default they begin by themselves once audits have shown that at most 0.5 % of them are wrong."
-    )
-    rich.print(f"Fuzzy answers that told what the original told: {log.right} of {log.right + log.wrong}.")
-    starts = f"first {log.notes['first_start_s']} s, second {log.notes['second_start_s']} s"
-    rich.print(f"Start to SERVING: {starts}. The demo took {log.notes['seconds']} s.")
-    try:
-        from bench.pictures import draw_demo
-    except ImportError:
-        rich.print("matplotlib is not installed, so no pictures were drawn.")
-        return
-    draw_demo(log.rows, out)
-
-
-def summary(log: Log) -> dict[str, Any]:
-    """The measured numbers, in the form of all benchmarks."""
-    figures: list[dict[str, Any]] = []
-
-    def add(name: str, value: float, unit: str, target: float | None = None, holds: bool | None = None) -> None:
-        figures.append({"name": name, "value": value, "unit": unit, "baseline": None, "target": target, "holds": holds})
-
-    hits = sum(row.info.status.startswith("HIT") for row in log.rows)
-    add("requests", len(log.rows), "requests")
-    add("hit rate", hits / len(log.rows), "share")
-    add("compute saved", sum(row.info.saved_ms for row in log.rows) / 1e3, "s")
-    add("fuzzy answers", log.right + log.wrong, "answers")
-    add("wrong fuzzy answers", log.wrong, "answers", 0, log.wrong == 0)
-    restarted = [row for row in log.rows if row.step == "after restart"]
-    kept = sum(row.info.status == "HIT_EXACT" for row in restarted)
-    add("sentences remembered over a restart", kept / len(restarted), "share", 1.0, kept == len(restarted))
-    add("duration", log.notes["seconds"], "s", 120.0, log.notes["seconds"] <= 120)
-    for (task, status, tier), infos in by_source(log.rows).items():
-        name = " ".join(part for part in (task, status, tier) if part)
-        add(f"{name}: median latency", statistics.median(info.elapsed_s for info in infos) * 1e3, "ms")
-        add(f"{name}: requests", len(infos), "requests")
-    return {"figures": figures, "context": {**machine(), **log.notes}}

@@ -4,7 +4,8 @@
 
 Requests are real (replay_inputs), sent when they are due whatever became of others (replay_plan, replay_load). The
 report is written even if the replay is cut short. Reports of parts of a trace, sent from several machines, add up:
-`--part 1/4` of the requests here, `--part 2/4` there, then `refrain replay --merge A.json B.json`.
+`--part 1/4` of the requests here, `--part 2/4` there, then `refrain replay --merge A.json B.json`; bench.replay_locust
+does so from many.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -27,13 +31,17 @@ from rich.table import Table
 
 from bench import trace_frames
 from bench.machine import machine
-from bench.replay_control import control
+from bench.replay_control import Rounds, Schedule, scheduled
 from bench.replay_inputs import METHODS, Inputs
+from bench.replay_judge import Kin
 from bench.replay_load import Glance, Result, Share, Worker, histogram, start
-from bench.replay_plan import FIELDS, Pace, Plan, parse_ramp, plan_of
-from bench.replay_report import as_tables, merged, report_of
+from bench.replay_plan import Pace, Plan, parse_ramp, plan_of
+from bench.replay_recorded import add_options, with_recorded
+from bench.replay_report import Sent, as_tables, merged, report_of
+from bench.replay_things import COPY, FIELDS, Cast, remade
+from bench.trace_synth import read_phrases
 from gateway.cli import CommandError
-from gateway.trace import TraceError
+from gateway.trace import TraceError, read_header, trace_files
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +56,38 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, metavar="N", help="the first N of the trace")
     parser.add_argument("--warmup", type=float, default=0.0, metavar="S", help="seconds that are not counted")
     parser.add_argument("--task", choices=tuple(METHODS), default="synthesize", help="of records that name none")
-    parser.add_argument("--phrases", type=Path, metavar="FILE", help="texts, one a line, the commonest first")
+    parser.add_argument(
+        "--phrases", type=Path, metavar="FILE", help="texts, the commonest first: lines, or CSV with text and count"
+    )
+    parser.add_argument(
+        "--match",
+        choices=("trace", "exact", "fuzzy"),
+        default="trace",
+        help="which recordings ask for fuzzy answers: those that did when the trace was made, none, all",
+    )
+    parser.add_argument("--snr", type=float, default=20.0, metavar="DB", help="of noisy copies; default %(default)g")
     parser.add_argument("--connections", type=int, default=4, metavar="N", help="of each process; default 4")
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="default 1")
     parser.add_argument("--deadline", type=float, default=60.0, metavar="S", help="of each request; default 60")
     parser.add_argument(
-        "--control", type=int, default=0, metavar="N", help="ask for N of the things past the cache too"
+        "--control",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the load, 0 to 1, that is sent past the cache too, in rounds in turn with it",
+    )
+    parser.add_argument(
+        "--round", type=float, default=10.0, metavar="S", help="of load or control; default %(default)g"
+    )
+    parser.add_argument(
+        "--start-at",
+        metavar="TIME",
+        help="seconds since 1970; 'told': to be read from its input once it has said ready",
     )
     parser.add_argument("--part", default="1/1", metavar="I/N", help="this machine's part of the requests")
-    parser.add_argument("--inputs", type=Path, default=Path.home() / ".cache" / "refrain" / "replay", metavar="DIR")
+    spoken = Path.home() / ".cache" / "refrain" / "replay"
+    parser.add_argument("--spoken", type=Path, default=spoken, metavar="DIR", help="keeps what is spoken to be sent")
+    add_options(parser)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--merge", action="store_true", help="add up reports instead of sending anything")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report")
@@ -84,20 +115,30 @@ def _replay(arguments: argparse.Namespace) -> dict[str, Any]:
     if len(arguments.trace) != 1:
         raise CommandError(f"{len(arguments.trace)} traces: one can be replayed at a time")
     at, of = _part(arguments.part)
-    inputs = Inputs(arguments.inputs)
+    rounds = _rounds(arguments)
+    inputs = Inputs(arguments.spoken)
     plan, digest = _plan(arguments, inputs)
-    requests = [inputs.request(item) for item in track(plan.items, "preparing inputs", transient=True)]
-    shares = list(_shares(arguments, plan, requests, at, of))
+    things, recorded, counts = with_recorded(arguments, plan.things)
+    plan = replace(plan, things=things)
+    if counts:
+        print(f"recorded: {counts['recorded']:,} of {counts['of']:,} things asked for; the rest is made up", flush=True)
+    numbered = enumerate(track(things.items, "preparing inputs", transient=True))
+    requests = [recorded.get(number) or inputs.request(item) for number, item in numbered]
+    schedule = scheduled(plan.due_s, rounds, arguments.seed)
+    shares = list(_shares(arguments, plan, schedule, requests, at, of))
     about = {
         "trace": {
             "name": arguments.trace[0].name,
             "blake2b": digest,
-            "requests": len(plan.asks),
-            "items": len(plan.items),
+            "requests": len(plan.due_s),
+            "items": len(things.items),
         },
+        "inputs": counts,
         "target": arguments.target,
         "pace": {"rate": arguments.rate, "speed": arguments.speed, "ramp": arguments.ramp},
         "seed": arguments.seed,
+        "match": arguments.match,
+        "snr_db": arguments.snr,
         "part": arguments.part,
         "warmup_s": arguments.warmup,
         "connections": arguments.connections,
@@ -109,19 +150,43 @@ def _replay(arguments: argparse.Namespace) -> dict[str, Any]:
         workers = start(shares)
     except (TimeoutError, grpc.RpcError, OSError) as error:
         raise CommandError(f"--target {arguments.target}: can't be reached ({error or type(error).__name__})") from None
-    about["interrupted"] = _watch(workers, sum(len(share.asks) for share in shares))
+    total = sum(len(share.asks) for share in shares)
+    try:
+        begin = _begin(arguments)
+    except BaseException:
+        for worker in workers:
+            worker.process.terminate()
+            worker.process.join()
+        raise
+    about["interrupted"] = _watch(workers, total, begin)
     results = [worker.result for worker in workers if worker.result is not None]
-    counted = sum(int((share.due_s >= arguments.warmup).sum()) for share in shares)
+    counted = sum(int(((share.due_s >= arguments.warmup) & ~share.pairing.past).sum()) for share in shares)
     offered = counted / max(plan.span_s - arguments.warmup, 1e-9)
-    report = report_of(about, results, offered)
-    if arguments.control and not about["interrupted"]:
-        some = slice(None, None, max(1, len(requests) // arguments.control))
-        asked = plan.items[some][: arguments.control], requests[some][: arguments.control]
-        try:
-            report["control"] = control(arguments.target, arguments.token, *asked)
-        except grpc.RpcError as error:
-            raise CommandError(f"--control: {error}") from None
-    return report
+    return report_of(about, results, Sent(things, requests, rounds, offered))
+
+
+def _begin(arguments: argparse.Namespace) -> float:
+    """When to begin, by time.monotonic(): soon, or when `--start-at` says."""
+    wanted = arguments.start_at
+    if wanted is None:
+        return time.monotonic() + 0.25
+    if wanted == "told":
+        print("ready", flush=True)
+        wanted = sys.stdin.readline()
+    if not re.fullmatch(r"\d+(\.\d*)?", wanted.strip()):
+        raise CommandError(f"--start-at {wanted.strip()!r}: allowed are seconds since 1970, or told")
+    left = float(wanted) - time.time()
+    if left < 0:
+        raise CommandError(f"--start-at {wanted.strip()}: that was {-left:.1f} s ago, before all was ready")
+    return time.monotonic() + left
+
+
+def _rounds(arguments: argparse.Namespace) -> Rounds:
+    if not 0 <= arguments.control <= 1:
+        raise CommandError(f"--control {arguments.control:g}: allowed is a share of the load, 0 to 1")
+    if not 0 < arguments.round < float("inf"):
+        raise CommandError(f"--round {arguments.round:g}: it must be above 0")
+    return Rounds(arguments.control, arguments.round, arguments.warmup)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -133,45 +198,58 @@ def _part(text: str) -> tuple[int, int]:
 
 def _plan(arguments: argparse.Namespace, inputs: Inputs) -> tuple[Plan, str]:
     """What to send when, and a digest of what was in the trace."""
+    if not -20 <= arguments.snr <= 80:
+        raise CommandError(f"--snr {arguments.snr:g}: allowed is -20 to 80 dB")
     for name in ("rate", "speed"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
             raise CommandError(f"--{name} {value:g}: it must be above 0")
     try:
         rows = trace_frames.load(arguments.trace[0], FIELDS)[: arguments.requests]
-        phrases = arguments.phrases.read_text("utf-8").splitlines() if arguments.phrases else []
+        phrases = read_phrases(arguments.phrases) if arguments.phrases else []
+        known = remade(_header(arguments.trace[0]), rows, phrases)
+        cast = Cast(inputs.voices(), inputs.moods(), phrases, arguments.task, arguments.snr, arguments.match)
         ramp = parse_ramp(arguments.ramp) if arguments.ramp else (0.0, 0.0, 0.0)
         rate = 0.0 if arguments.speed or arguments.ramp else arguments.rate or 50.0
         pace = Pace(rate, arguments.speed or 0.0, ramp)
-        plan = plan_of(rows, pace, arguments.task, inputs.voices(), phrases, arguments.seed)
+        plan = plan_of(rows, pace, cast, arguments.seed, known)
     except (TraceError, OSError, ValueError) as error:
         raise CommandError(str(error)) from None
-    if not len(plan.asks):
+    if not len(plan.due_s):
         raise CommandError(f"{arguments.trace[0]}: holds no requests")
     return plan, hashlib.blake2b(rows.tobytes(), digest_size=16).hexdigest()
 
 
-def _shares(arguments: argparse.Namespace, plan: Plan, requests: Sequence[bytes], at: int, of: int) -> Iterable[Share]:
-    """Every N-th request of this machine's part for each process."""
-    step = of * arguments.processes
+def _header(path: Path) -> dict[str, Any]:
+    """Of a trace in Refrain's form, empty of others."""
+    files = trace_files(path) if path.is_dir() else [path] if path.name.endswith(".rft.gz") else []
+    return read_header(files[0]) if files else {}
+
+
+def _shares(
+    arguments: argparse.Namespace, plan: Plan, schedule: Schedule, requests: Sequence[bytes], at: int, of: int
+) -> Iterable[Share]:
+    """Every N-th request of this machine's part for each process, with its control."""
+    things = plan.things
     for process in range(arguments.processes):
-        own = slice((at - 1) + of * process, None, step)
+        own = schedule.of((at - 1) + of * process, of * arguments.processes)
         yield Share(
             target=arguments.target,
             token=arguments.token,
-            due_s=plan.due_s[own],
-            asks=plan.asks[own],
-            tasks=[item.task for item in plan.items],
+            due_s=own.due_s,
+            asks=things.asks[own.request],
+            tasks=[item.task for item in things.items],
             requests=requests,
             connections=arguments.connections,
             warmup_s=arguments.warmup,
             deadline_s=arguments.deadline,
+            kin=Kin(things.lead, [kind == COPY for kind in things.kinds]),
+            pairing=own.pairing,
         )
 
 
-def _watch(workers: Sequence[Worker], total: int) -> bool:
-    """Tells them all to begin, shows how it goes, and takes their results. True when the user cut it short."""
-    begin = time.monotonic() + 0.25
+def _watch(workers: Sequence[Worker], total: int, begin: float) -> bool:
+    """Tells them all when to begin, shows how it goes, and takes their results. True when the user cut it short."""
     for worker in workers:
         worker.pipe.send(begin)
     interrupted = False

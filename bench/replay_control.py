@@ -1,70 +1,82 @@
-"""The control of a replay: the same things asked past the cache, so that memory's answers are held against the models'.
+"""The control of a replay: in turn with the load, a share of it once more, past the cache.
 
-Transcripts are equal or not. Sounds are equal byte for byte, or near: of the same length within a hop, and their
-log-mels, down to HEARD_DB below the loudest, differ by at most NEAR_DB on average; or else they differ.
+The load is cut into rounds. Behind each comes a round of the same length in which a share of its requests is sent
+again with mode BYPASS, at the moments in the round that they had: the same load, thinned to what engines bear. Between
+rounds nothing is sent for REST_S, so that neither waits for the other's answers; what takes longer than that is counted
+(replay_judge). With and without the cache thus stand side by side in one run, on one machine in one state.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-import grpc
 import numpy as np
-from rich.progress import track
+import numpy.typing as npt
 
-from bench.open_loop import answer_of
-from bench.replay_inputs import METHODS, Item
-from bench.replay_load import REPLIES
-from models.mel import log_mel
-from models.utterance import MEL_HOP
-from protos.refrain.v1 import speech_pb2
+from bench.replay_judge import Pairing
 
-NEAR_DB: Final = 1.0
-HEARD_DB: Final = 60.0
-_REQUESTS: Final[dict[str, Any]] = {
-    "recognize": speech_pb2.RecognizeRequest,
-    "synthesize": speech_pb2.SynthesizeRequest,
-    "vocode": speech_pb2.VocodeRequest,
-}
+REST_S: Final = 1.0
 
 
-def control(target: str, token: str, items: Sequence[Item], requests: Sequence[bytes]) -> dict[str, Any]:
-    """Asks for each of the items as the replay did and once past the cache. Raises `grpc.RpcError`.
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How the load and its control take turns."""
 
-    Returns how many answers were equal, near or different, and the time the models took, in milliseconds.
-    """
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    found = {"equal": 0, "near": 0, "different": 0}
-    different: list[str] = []
-    times: list[float] = []
-    with grpc.insecure_channel(target, options=(("grpc.max_receive_message_length", -1),)) as channel:
-        for item, request in track(list(zip(items, requests, strict=True)), "past the cache", transient=True):
-            call = channel.unary_unary(METHODS[item.task], None, None)
-            fresh = _REQUESTS[item.task].FromString(request)
-            fresh.cache_control.mode = speech_pb2.CacheControl.BYPASS
-            begun = time.perf_counter()
-            theirs = call(fresh.SerializeToString(), metadata=metadata, timeout=120)
-            times.append(time.perf_counter() - begun)
-            ours = call(request, metadata=metadata, timeout=120)
-            verdict = compare(item.task, *(answer_of(REPLIES[item.task].FromString(reply)) for reply in (ours, theirs)))
-            found[verdict] += 1
-            if verdict == "different":
-                different.append(item.text)
-    p50, p99 = (float(np.quantile(times, share)) * 1e3 if times else 0.0 for share in (0.5, 0.99))
-    return {"asked": len(times), **found, "examples": different[:10], "p50_ms": p50, "p99_ms": p99, "near_db": NEAR_DB}
+    share: float
+    """Of the load that is sent again, 0 to 1; 0: no control, and no rounds."""
+    length_s: float
+    """Of a round of the load, and of one of the control."""
+    warmup_s: float
+    """Of the load, before the first round."""
+
+    @property
+    def pause_s(self) -> float:
+        """From the end of one round of the load to the beginning of the next."""
+        return self.length_s + 2 * REST_S if self.share else 0.0
+
+    def paused(self, at_s: float) -> float:
+        """For how long the load has stood still at a moment of the run."""
+        since = at_s - self.warmup_s
+        if not self.share or since <= 0:
+            return 0.0
+        full, rest = divmod(since, self.length_s + self.pause_s)
+        return full * self.pause_s + max(0.0, rest - self.length_s)
 
 
-def compare(task: str, ours: bytes, theirs: bytes) -> str:
-    """equal, near or different."""
-    if ours == theirs:
-        return "equal"
-    if task == "recognize" or abs(len(ours) - len(theirs)) > 2 * MEL_HOP:
-        return "different"
-    size = min(len(ours), len(theirs)) // 2 * 2
-    waves = [np.frombuffer(sound[:size], "<i2").astype(np.float32) / np.float32(32768) for sound in (ours, theirs)]
-    mels = [log_mel(np.asarray(wave, np.float32)) for wave in waves]
-    floor = max(float(mel.max()) for mel in mels) - HEARD_DB * np.log(10) / 20  # below it, rounding is all there is
-    apart_db = float(np.abs(np.maximum(mels[0], floor) - np.maximum(mels[1], floor)).mean()) * 20 / np.log(10)
-    return "near" if apart_db <= NEAR_DB else "different"
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """All requests of load and control, [n] each, in the order of sending."""
+
+    due_s: npt.NDArray[np.float64]
+    """From the beginning, rising."""
+    request: npt.NDArray[np.int64]
+    """Which request of the plan it is, or is the control of."""
+    pairing: Pairing
+
+    def of(self, share: int, shares: int) -> Schedule:
+        """Every `shares`-th request of the plan from the `share`-th, counted from 0, with its control."""
+        mine = self.request % shares == share
+        return Schedule(self.due_s[mine], self.request[mine], self.pairing[mine])
+
+
+def scheduled(due_s: npt.NDArray[np.float64], rounds: Rounds, seed: int) -> Schedule:
+    """`due_s`: of each request of the load, from its beginning, as if there were no control."""
+    requests = np.arange(len(due_s))
+    since = due_s - rounds.warmup_s
+    counted = since >= 0
+    number = np.where(counted, since // rounds.length_s, 0) if rounds.share else np.zeros(len(due_s))
+    ours_s = due_s + number * rounds.pause_s
+    begun_s = rounds.warmup_s + number * (rounds.length_s + rounds.pause_s)
+    drawn = counted & (np.random.default_rng([seed, 1]).random(len(due_s)) < rounds.share)
+    theirs_s = ours_s[drawn] + rounds.length_s + REST_S
+    due = np.concatenate([ours_s, theirs_s])
+    order = np.argsort(due, kind="stable")
+    pairing = Pairing(
+        past=np.repeat([False, True], [len(due_s), int(drawn.sum())]),
+        pair=np.concatenate([np.where(drawn, requests, -1), requests[drawn]]),
+        until_s=np.concatenate(
+            [begun_s + rounds.length_s + REST_S, (begun_s + rounds.length_s + rounds.pause_s)[drawn]]
+        ),
+    )
+    return Schedule(due[order], np.concatenate([requests, requests[drawn]])[order], pairing[order])

@@ -2,14 +2,16 @@
 
 A trace names no text, so each digest gets one: the commonest the first of the phrases that are given, and so on; beyond
 them, and without any, a sentence that only this digest has. Recordings and mels are spoken by the embedded
-synthesizer, once: they are kept in a folder by what they say.
+synthesizer, once: they are kept in a folder by what they say. A noisy copy is a recording of these with noise at the
+stated ratio, begun up to 50 ms late, as by a second microphone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +44,14 @@ class Item:
     text: str
     voice: str = ""
     emotion: str = ""
+    """Of a recording: of who speaks."""
+    speed: float = 1.0
+    noise: int = 0
+    """Seed of the noise of a noisy copy; 0 for none."""
+    snr_db: float = 0.0
+    """Of that noise."""
+    fuzzy: bool = False
+    """Whether a recording may be answered from another."""
 
 
 def sentence(digest: int) -> str:
@@ -65,30 +75,37 @@ class Inputs:
     def voices(self) -> Sequence[str]:
         return self._loaded()[0].voices
 
+    def moods(self) -> Sequence[str]:
+        return self._loaded()[0].emotions
+
     def request(self, item: Item) -> bytes:
         """The request message, serialised."""
         if item.task == "synthesize":
             spoken = speech_pb2.SynthesizeRequest(input={"text": item.text})
             spoken.voice.name, spoken.voice.emotion = item.voice, item.emotion
             spoken.audio_config.audio_encoding = speech_pb2.LINEAR16
+            spoken.audio_config.speaking_rate = 0.0 if item.speed == 1 else item.speed
             return bytes(spoken.SerializeToString())
         if item.task == "recognize":
             pcm = self._kept(item, "wav", self._recording)
             heard = speech_pb2.RecognizeRequest(content=np.round(pcm * 32767).astype("<i2").tobytes())
             config = heard.config.explicit_decoding_config
             config.encoding, config.sample_rate_hertz = speech_pb2.LINEAR16, RECOGNIZER_RATE
+            if item.fuzzy:
+                heard.cache_control.match = speech_pb2.CacheControl.FUZZY
             return bytes(heard.SerializeToString())
         mel = self._kept(item, "npy", self._mel)
         vocoded = speech_pb2.VocodeRequest(mel={"data": mel.astype("<f4").tobytes(), "bands": mel.shape[0]})
         return bytes(vocoded.SerializeToString())
 
     def _kept(self, item: Item, suffix: str, make: Any) -> npt.NDArray[np.float32]:
-        name = hashlib.sha256("\0".join((item.text, item.voice, item.emotion)).encode()).hexdigest()[:32]
+        said = (item.text, item.voice, item.emotion, item.speed, item.noise, item.snr_db)
+        name = hashlib.sha256("\0".join(map(str, said)).encode()).hexdigest()[:32]
         path = self._folder / f"{name}.{suffix}"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             made = make(item)
-            begun = path.with_name("new-" + path.name)  # so that a file that is there is whole
+            begun = path.with_name(f"new-{os.getpid()}-{path.name}")  # so that a file that is there is whole
             if suffix == "npy":
                 np.save(begun, made)
             else:
@@ -98,15 +115,31 @@ class Inputs:
         return np.asarray(found, np.float32)
 
     def _recording(self, item: Item) -> npt.NDArray[np.float32]:
+        if item.noise:
+            clear = self._kept(replace(item, noise=0, snr_db=0.0), "wav", self._recording)
+            from bench.distort import add_noise, late  # half a second of imports that few replays need
+
+            rng = np.random.default_rng(item.noise)
+            copy = add_noise(late(clear, rng), _room(rng), item.snr_db, rng)
+            return np.asarray(np.clip(copy, -1.0, 1.0), np.float32)
         wave = self._loaded()[1].wave(self._mel(item))
         return np.asarray(np.clip(soxr.resample(wave, MEL_RATE, RECOGNIZER_RATE), -1.0, 1.0), np.float32)
 
     def _mel(self, item: Item) -> npt.NDArray[np.float32]:
         acoustic = self._loaded()[0]
-        mel = acoustic.mel(item.text, item.voice or acoustic.voices[0], item.emotion or acoustic.emotions[0])
+        voice, mood = item.voice or acoustic.voices[0], item.emotion or acoustic.emotions[0]
+        mel = acoustic.mel(item.text, voice, mood, item.speed)
         return np.asarray(mel, np.float32)
 
     def _loaded(self) -> tuple[AcousticModel, Vocoder]:
         if self._models is None:
             self._models = AcousticModel(), Vocoder()
         return self._models
+
+
+def _room(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Ten seconds of pink noise, at 16 kHz."""
+    size = 10 * RECOGNIZER_RATE
+    spectrum = np.fft.rfft(rng.normal(size=size))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    return np.asarray(np.fft.irfft(spectrum, size), np.float32)

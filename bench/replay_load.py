@@ -26,6 +26,7 @@ from hdrh.histogram import HdrHistogram
 
 from bench.open_loop import answer_of
 from bench.replay_inputs import METHODS
+from bench.replay_judge import Judge, Judged, Kin, Pairing
 from gateway.stats import STATUSES
 from protos.refrain.v1 import speech_pb2
 
@@ -36,6 +37,15 @@ REPLIES: Final[dict[str, Any]] = {
     "synthesize": speech_pb2.SynthesizeResponse,
     "vocode": speech_pb2.VocodeResponse,
 }
+PAST: Final[dict[str, bytes]] = {
+    task: kind(cache_control={"mode": speech_pb2.CacheControl.BYPASS}).SerializeToString()
+    for task, kind in (
+        ("recognize", speech_pb2.RecognizeRequest),
+        ("synthesize", speech_pb2.SynthesizeRequest),
+        ("vocode", speech_pb2.VocodeRequest),
+    )
+}
+"""What makes a request go past the cache when it is written behind it: messages that follow each other merge."""
 _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),  # a connection for each channel
     ("grpc.enable_retries", 0),
@@ -64,6 +74,10 @@ class Share:
     connections: int
     warmup_s: float
     deadline_s: float
+    kin: Kin
+    """Of the items."""
+    pairing: Pairing
+    """Of each request."""
 
 
 @dataclass(slots=True)
@@ -74,8 +88,13 @@ class Result:
     warm: Counter[Source] = field(default_factory=Counter)
     """Requests of the warm-up, which nothing else counts."""
     latency: dict[Source, str] = field(default_factory=dict)
+    control: dict[Source, str] = field(default_factory=dict)
+    """The same of what was sent past the cache to compare."""
     late: str = ""
     """How long after it was due a request was sent."""
+    gaps: str = ""
+    """By how much the time between two requests was not what it was to be."""
+    judged: Judged = field(default_factory=Judged)
     answers: dict[int, bytes] = field(default_factory=dict)
     """Of each item the digest of the first answer."""
     differing: Counter[int] = field(default_factory=Counter)
@@ -84,7 +103,7 @@ class Result:
     """Of one core, that this process used."""
     first_s: float = 0.0
     last_s: float = 0.0
-    """When the first and the last counted request was sent, from the beginning."""
+    """When the first and the last counted request of the load was sent, from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +125,11 @@ class Sender:
         self._share, self._pipe = share, pipe
         self._begin = 0.0
         self._latency: dict[Source, Any] = {}
-        self._late, self._lately = histogram(), histogram()
+        self._control: dict[Source, Any] = {}
+        self._late, self._gaps, self._lately = histogram(), histogram(), histogram()
+        self._last_late = 0.0
+        self._past = share.pairing.past.tolist()
+        self._judge = Judge(share.tasks, share.kin, share.requests, share.pairing)
         self._result = Result()
         self._answered = self._hits = self._errors = 0
         self._stopped = False
@@ -129,14 +152,16 @@ class Sender:
                     wait = self._begin + due_s - time.monotonic()
                 if self._stopped:
                     break
-                self._send(calls[number % len(calls)][share.tasks[ask]], due_s, ask)
+                self._send(calls[number % len(calls)][share.tasks[ask]], due_s, ask, number)
             if self._open:
                 await asyncio.wait(self._open, timeout=share.deadline_s + 1)
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
             self._result.cpu_share = (time.process_time() - used) / max(time.monotonic() - begun, 1e-9)
             telling.cancel()
         self._result.latency = {source: counted.encode().decode() for source, counted in self._latency.items()}
-        self._result.late = self._late.encode().decode()
+        self._result.control = {source: counted.encode().decode() for source, counted in self._control.items()}
+        self._result.late, self._result.gaps = self._late.encode().decode(), self._gaps.encode().decode()
+        self._result.judged = self._judge.result()
         return self._result
 
     def _agree(self) -> float:
@@ -154,39 +179,54 @@ class Sender:
         await asyncio.wait_for(channel.channel_ready(), 30)
         return {task: channel.unary_unary(METHODS[task], None, None) for task in METHODS}
 
-    def _send(self, call: Any, due_s: float, ask: int) -> None:
+    def _send(self, call: Any, due_s: float, ask: int, number: int) -> None:
         sent_s = time.monotonic() - self._begin
+        late_s = sent_s - due_s
         if due_s >= self._share.warmup_s:
-            self._late.record_value(min(MICROSECONDS, max(1, int((sent_s - due_s) * 1e6))))
-            self._result.first_s = self._result.first_s or sent_s
-            self._result.last_s = sent_s
+            self._late.record_value(min(MICROSECONDS, max(1, int(late_s * 1e6))))
+            if number:
+                self._gaps.record_value(min(MICROSECONDS, max(1, int(abs(late_s - self._last_late) * 1e6))))
+            if not self._past[number]:
+                self._result.first_s = self._result.first_s or sent_s
+                self._result.last_s = sent_s
+        self._last_late = late_s
         self._result.sent += 1
-        task = asyncio.create_task(self._ask(call, due_s, ask))
+        task = asyncio.create_task(self._ask(call, due_s, ask, number))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _ask(self, call: Any, due_s: float, ask: int) -> None:
-        share, task = self._share, self._share.tasks[ask]
+    async def _ask(self, call: Any, due_s: float, ask: int, number: int) -> None:
+        share, task, past = self._share, self._share.tasks[ask], self._past[number]
+        request = share.requests[ask] + PAST[task] if past else share.requests[ask]
+        answer = None
         metadata = (("authorization", f"Bearer {share.token}"),) if share.token else ()
         try:
-            data = await call(share.requests[ask], metadata=metadata, timeout=share.deadline_s)
+            data = await call(request, metadata=metadata, timeout=share.deadline_s)
             took = time.monotonic() - self._begin - due_s
             reply = REPLIES[task].FromString(data)
             source = (task, STATUSES[reply.cache_info.status], reply.cache_info.tier)
+            answer = answer_of(reply)
             self._hits += source[1].startswith("HIT")
-            self._compare(ask, answer_of(reply))
+            if not past:
+                self._compare(ask, answer)
         except grpc.aio.AioRpcError as error:
             took = time.monotonic() - self._begin - due_s
             source = (task, "ERROR", error.code().name)
-            self._errors += 1
-        self._answered += 1
+            self._errors += not past
+        self._answered += not past
         if due_s < share.warmup_s:
             self._result.warm[source] += 1
+            if answer is not None:
+                self._judge.heard(ask, source[1], answer)
             return
-        counted = self._latency.get(source) or self._latency.setdefault(source, histogram())
+        latency = self._control if past else self._latency
+        counted = latency.get(source) or latency.setdefault(source, histogram())
         micros = min(MICROSECONDS, max(1, int(took * 1e6)))
         counted.record_value(micros)
-        self._lately.record_value(micros)
+        if answer is not None:
+            self._judge.answered(number, ask, source[1], micros, due_s + took, answer)
+        if not past:
+            self._lately.record_value(micros)
 
     def _compare(self, ask: int, answer: bytes) -> None:
         digest = hashlib.blake2b(answer, digest_size=8).digest()

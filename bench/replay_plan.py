@@ -7,26 +7,21 @@ The load is open: when a request is due depends on the trace or on the rate, nev
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.replay_inputs import METHODS, Item, sentence
-from bench.trace_frames import Rows, name_of
-
-FIELDS: Final = ("time_us", "digest", "voice", "task")
+from bench.replay_things import Cast, Things, things_of
+from bench.trace_frames import Rows
+from bench.trace_synth import Said
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     due_s: npt.NDArray[np.float64]
     """[n], from the beginning, rising."""
-    asks: npt.NDArray[np.int32]
-    """[n], which of the items."""
-    items: tuple[Item, ...]
+    things: Things
 
     @property
     def span_s(self) -> float:
@@ -55,23 +50,11 @@ def parse_ramp(text: str) -> tuple[float, float, float]:
     return values[0], values[1], values[2]
 
 
-def plan_of(rows: Rows, pace: Pace, task: str, voices: Sequence[str], phrases: Sequence[str], seed: int) -> Plan:
-    """`rows` has FIELDS. `task` is that of records that name none, or none that can be replayed. `voices`: those to
-    take turns for the voices of the trace."""
+def plan_of(rows: Rows, pace: Pace, cast: Cast, seed: int, known: Said | None = None) -> Plan:
+    """`rows` has replay_things.FIELDS. `known`: what a synthesized trace was made from."""
     due = _due(rows["time_us"], pace, seed)
     order = np.argsort(due, kind="stable")
-    rows, due = rows[order], due[order]
-    keys = rows[["digest", "voice", "task"]]
-    kinds, asks, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    digests, at = np.unique(kinds["digest"], return_inverse=True)
-    commonest = np.argsort(-np.bincount(at, counts), kind="stable")
-    texts = {int(digests[index]): phrases[rank] for rank, index in enumerate(commonest[: len(phrases)])}
-    items = []
-    for digest, voice, code in kinds.tolist():
-        named = name_of("task", code)
-        text = texts.get(digest) or sentence(digest)
-        items.append(Item(named if named in METHODS else task, text, voices[voice % len(voices)] if voices else ""))
-    return Plan(due, asks.astype(np.int32), tuple(items))
+    return Plan(due[order], things_of(rows[order], cast, seed, known))
 
 
 def _due(times: npt.NDArray[np.uint64], pace: Pace, seed: int) -> npt.NDArray[np.float64]:

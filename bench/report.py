@@ -20,16 +20,16 @@ from typing import Any, Final
 import rich
 
 from bench.machine import machine
-from bench.miss_ratio import DEFAULT, POLICIES, SAMPLE
+from bench.miss_ratio import SAMPLE
 from bench.replay_report import VERSION as REPLAY_VERSION
 from bench.report_document import Wanted, document
 from bench.report_html import as_html
-from bench.report_parts import utc
+from bench.report_parts import Section, Tile, utc
 from bench.report_sections import sections, tiles
 from bench.report_text import as_markdown, as_terminal
+from bench.simulation import DEFAULT, POLICIES
 from gateway.cli import CommandError
-from gateway.client import Model, RefrainCallError, RefrainClient
-from gateway.stats import Stats
+from gateway.client import RefrainCallError, RefrainClient
 from gateway.trace import TraceError
 
 TITLE: Final = "Refrain: what was answered from memory"
@@ -75,26 +75,38 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     if arguments.price < 0 or arguments.sample < 0 or arguments.seed < 0:
         raise CommandError("--price, --sample and --seed: none can be below 0")
-    stats, started_s, engines = _asked(arguments.target, arguments.token) if arguments.target else (None, None, [])
     replay = _replay(arguments.replay) if arguments.replay else None
-    try:
-        told = document(wanted, trace=arguments.trace, stats=stats, started_s=started_s, engines=engines, replay=replay)
-    except (TraceError, OSError) as error:
-        raise CommandError(str(error)) from None
-    told |= {"made": utc(time.time()), "machine": machine() | {"processor": _processor()}}
+    told = made(wanted, arguments.trace, arguments.target, arguments.token, replay)
     show(told, arguments.html, arguments.json, arguments.markdown)
     return 0
 
 
-def show(told: dict[str, Any], html: Path | None, out: Path | None, markdown: Path | None) -> None:
-    """Writes a report where asked to, and to the terminal where nothing was asked for."""
+def made(
+    wanted: Wanted, trace: Path | None, target: str = "", token: str = "", replay: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The document, with what only a command knows: when and where it was made. Raises `CommandError`."""
+    told_by_gateway = _asked(target, token) if target else {}
+    try:
+        told = document(wanted, trace=trace, replay=replay, **told_by_gateway)
+    except (TraceError, OSError) as error:
+        raise CommandError(str(error)) from None
+    return told | {"made": utc(time.time()), "machine": machine() | {"processor": _processor()}}
+
+
+def parts(told: dict[str, Any]) -> tuple[str, str, list[Tile], list[Section]]:
+    """Title, what it is about, the figures on top and the sections: what HTML, Markdown and the terminal show."""
     trace = told.get("trace")
     about = f"Made {told['made']} UTC."
     if trace:
         made = "Synthesized: nobody's requests. " if trace.get("synthesized") else ""
         span = f"{utc(trace['first_us'] / 1e6)} to {utc(trace['last_us'] / 1e6)} UTC"
-        about = f"Of the trace {trace['name']}, {span}. {made}{about}"
-    shown = TITLE, about, tiles(told), sections(told)
+        about = f"Of the requests in {trace['name']}, {span}. {made}{about}"
+    return TITLE, about, tiles(told), sections(told)
+
+
+def show(told: dict[str, Any], html: Path | None, out: Path | None, markdown: Path | None) -> None:
+    """Writes a report where asked to, and to the terminal where nothing was asked for."""
+    shown = parts(told)
     try:
         for path, text in (
             (html, lambda: as_html(*shown)),
@@ -110,13 +122,18 @@ def show(told: dict[str, Any], html: Path | None, out: Path | None, markdown: Pa
             rich.print(part)
 
 
-def _asked(target: str, token: str) -> tuple[Stats, float, list[Model]]:
-    """What it has counted, when it began to (seconds since 1970, or a little before), and its engines."""
+def _asked(target: str, token: str) -> dict[str, Any]:
+    """What it has counted, when it began to (seconds since 1970, or a little before), its engines and judged pairs."""
     try:
         with RefrainClient(target, token=token) as client:
             now = time.time()
             stats = client.stats()
-            return stats, now - stats.uptime_s, client.list_models()
+            return {
+                "stats": stats,
+                "started_s": now - stats.uptime_s,
+                "engines": client.list_models(),
+                "pairs": client.audited_pairs(),
+            }
     except RefrainCallError as error:
         raise CommandError(f"--target {target}: {error}") from None
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.miss_ratio import GAIN, POLICIES, TIMES, Sample, simulate
+from bench.miss_ratio import GAIN, TIMES, Sample
 from bench.report_parts import share
 from gateway.stats import human_bytes
 
@@ -48,23 +48,20 @@ def restart(sample: Sample, running: str, first_tier: float) -> dict[str, Any]:
     nothing happened, if it begins empty, and if it begins with the keys that were asked for most until then."""
     half, n = len(sample) // 2, len(sample)
     until = min(n, half + max(1, round(n * AFTER)))
-    keys = sample.keys.tolist()
-    capacity = sample.capacity(first_tier)
-    make, sizes, costs = POLICIES[running], sample.sizes, sample.costs
-    undisturbed = make(capacity)
-    simulate(undisturbed, keys[:half], sizes, costs)
-    fetched = make(capacity)
+    sizes, costs = sample.sizes, sample.costs
+    undisturbed, empty, fetched = (sample.policy(running, first_tier) for _ in range(3))
+    sample.missed(undisturbed, first_tier, 0, half)
     counts = np.bincount(sample.keys[:half], minlength=len(sizes))
     ranked = np.argsort(-counts, kind="stable")
-    ranked = ranked[(counts[ranked] > 0) & (np.cumsum(np.array(sizes)[ranked]) <= capacity)]
+    ranked = ranked[(counts[ranked] > 0) & (np.cumsum(np.array(sizes)[ranked]) <= fetched.capacity)]
     for key in ranked[::-1].tolist():  # the commonest last, so that it is the most recent too
         fetched.offer(key, sizes[key], costs[key])
     heads = sample.head[(sample.head_at >= half) & (sample.head_at < until)]
-    after = keys[half:until]
+    after = sample.keys[half:until].tolist()
     requests = len(after) / sample.rate + len(heads)
     told = []
-    for name, policy in (("had nothing happened", undisturbed), ("empty", make(capacity)), ("with the head", fetched)):
-        missed = simulate(policy, after, sizes, costs)
+    for name, policy in (("had nothing happened", undisturbed), ("empty", empty), ("with the head", fetched)):
+        missed = sample.missed(policy, first_tier, half, until)
         lost = sum(costs[key] for key, gone in zip(after, missed.tolist(), strict=True) if gone) / sample.rate
         number = missed.sum() / sample.rate
         if name == "empty":

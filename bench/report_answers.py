@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from bench import replay_quality as quality
 from bench import report_plots as plots
 from bench.report_parts import Document, Part, Plot, Table, number, share
 from gateway.stats import human_seconds
 
+_QUANTILES: Final = ("p50", "p95", "p99", "max")
 _COUNTED: Final = ("requests", "hits_exact", "hits_fuzzy", "coalesced", "misses", "bypassed")
 
 
@@ -128,7 +130,11 @@ def names(told: Document) -> Iterator[Part]:
             ],
         )  # fmt: skip
     if told.get("voices") or told.get("languages"):
-        yield "Names are hashed in a trace. Wrong hits are judged by language, not by voice: see the audits."
+        yield (
+            "Names are hashed in a trace. Which hits were wrong is judged by language, and by voice where a voice or "
+            "mood by likeness was asked for (see the audits): a recording does not say who speaks, and hits that "
+            "name their voice are exact."
+        )
 
 
 def replayed(told: Document) -> Iterator[Part]:
@@ -141,17 +147,42 @@ def replayed(told: Document) -> Iterator[Part]:
         f"achieved {found['achieved_per_s']:,.1f}; {number(found['errors'])} errors. Times count from when a "
         "request was due. "
         f"The sender was itself late by {human_seconds(found['late']['p50_ms'] / 1e3)} at the median and "
-        f"{human_seconds(found['late']['p99_ms'] / 1e3)} at the 99th percentile."
+        f"{human_seconds(found['late']['p99_ms'] / 1e3)} at the 99th percentile; the times between its requests were "
+        f"off by {human_seconds(found['gaps']['p50_ms'] / 1e3)} and {human_seconds(found['gaps']['p99_ms'] / 1e3)}."
     )
     if "trace" in told or "gateway" in told:  # else they have been shown
         yield from _sources(found["sources"], found["requests"])
-    control = found.get("control")
-    if control:
-        yield (
-            f"Past the cache, {control['asked']} things were asked for again: {control['equal']} answers were "
-            "the same, "
-            f"{control['near']} near; median {human_seconds(control['p50_ms'] / 1e3)}."
-        )
-    for warning in ("sender_is_the_limit",):
-        if found.get(warning):
-            yield found[warning]
+    if found["sender_is_the_limit"]:
+        yield found["sender_is_the_limit"]
+    for trait in ("kind", "voice", "mood"):
+        rows = found[f"{trait}s"]
+        if len(rows) > 1 or any(row["fuzzy_judged"] for row in rows):
+            columns = (trait, *quality.KIND_COLUMNS[1:])
+            title = f"By {trait} of what was sent; the last column is the upper 95 % bound of wrong fuzzy answers"
+            yield Table(columns, list(quality.kind_rows(rows, trait)), title)
+    yield from _controlled(found.get("control"))
+
+
+def _controlled(control: Mapping[str, Any] | None) -> Iterator[Part]:
+    if not control:
+        return
+    yield quality.control_says(control)
+    yield Table(
+        quality.CONTROL_COLUMNS, list(quality.control_rows(control)),
+        "The same requests with the cache and past it: mean time from when each was due, how the answers compared "
+        f"(near: log-mels within {control['near_db']:g} dB), and the upper 95 % bound of different ones", 2,
+    )  # fmt: skip
+    yield Table(
+        ("sent past the cache", "answered", "requests", *_QUANTILES),
+        [
+            [row["task"], row["status"] if not row["tier"] else f"{row['status']} {row['tier']}",
+             number(row["requests"]), *(human_seconds(row[f"{name}_ms"] / 1e3) for name in _QUANTILES)]
+            for row in control["sources"]
+        ],
+        "", 2,
+    )  # fmt: skip
+    if control["unequal"]:
+        yield Table(
+            quality.UNEQUAL_COLUMNS, list(quality.unequal_rows(control)),
+            "Answers that were not the same, the worst first, by the digest that the trace has", 5,
+        )  # fmt: skip

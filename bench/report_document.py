@@ -17,13 +17,14 @@ import numpy as np
 from bench import report_advice as advising
 from bench import trace_frames
 from bench.miss_ratio import HALVINGS, SAMPLE, curve, sampled
+from bench.replay_report import shown
 from bench.report_counts import SIMILARITY_EDGES, Counts, by_name, count, outcomes_of, quantiles_of, tally_json
 from bench.report_keys import ByKey, by_key
 from bench.report_misses import coalesced_saved_s, cold_and_warm, reasons_json
 from bench.report_time import by_hour, drift
 from bench.trace_facts import zipf_exponent
 from gateway.client import Model
-from gateway.stats import HIT_EXACT, HIT_FUZZY, STATUSES, OutcomeCount, Stats, Tally
+from gateway.stats import HIT_EXACT, HIT_FUZZY, STATUSES, AuditedPair, OutcomeCount, Stats, Tally
 from gateway.trace import read_header, trace_files
 
 KIND: Final = "refrain report"
@@ -54,9 +55,11 @@ def document(
     stats: Stats | None = None,
     started_s: float | None = None,
     engines: Sequence[Model] = (),
+    pairs: Sequence[AuditedPair] = (),
     replay: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`started_s`: when the gateway of `stats` began, in seconds since 1970.
+    """`started_s`: when the gateway of `stats` began, in seconds since 1970. `pairs`: what its audits judged, the worst
+    first.
 
     Raises `TraceError` and OSError for the trace.
     """
@@ -77,11 +80,9 @@ def document(
     tasks = sorted({row.task for row in outcomes if row.requests})
     told["tasks"] = {task: tally_json(Tally.of(row for row in outcomes if row.task == task)) for task in tasks}
     if stats is not None:
-        told |= _of_gateway(stats, engines)
+        told |= _of_gateway(stats, engines, pairs)
     if replay is not None:
-        told["replay"] = {name: value for name, value in replay.items() if name not in ("kind", "version")}
-        told["replay"]["sources"] = [_without_histogram(row) for row in replay["sources"]]
-        told["replay"]["late"] = _without_histogram(replay["late"])
+        told["replay"] = shown(replay)
     told["savings"] = _savings(told, wanted.price_per_gpu_hour)
     told["checks"] = _sums(told["total"], told.get("misses"))
     if trace is not None and stats is not None and started_s is not None and len(counts.lately_tenants) <= 1:
@@ -197,7 +198,7 @@ def _outcomes_of_replay(replay: Mapping[str, Any]) -> list[OutcomeCount]:
     ]  # fmt: skip
 
 
-def _of_gateway(stats: Stats, engines: Sequence[Model]) -> dict[str, Any]:
+def _of_gateway(stats: Stats, engines: Sequence[Model], pairs: Sequence[AuditedPair]) -> dict[str, Any]:
     return {
         "gateway": {
             "uptime_s": stats.uptime_s,
@@ -207,6 +208,8 @@ def _of_gateway(stats: Stats, engines: Sequence[Model]) -> dict[str, Any]:
         },
         "audits": {"recordings": asdict(stats.audits), "voices and moods": asdict(stats.near_audits)},
         "audits_by_language": [asdict(row) for row in stats.audits_by_language],
+        "audits_by_voice": [asdict(row) for row in stats.audits_by_voice],
+        "audited_pairs": [asdict(pair) for pair in pairs],
         "languages_named": [asdict(row) for row in stats.languages],
         "engines": [model._asdict() | {"versions": list(model.versions)} for model in engines],
     }

@@ -1,12 +1,11 @@
 """How long a report on ten million records takes, and how much memory.
 
-    python -m bench.report_scale --json OUT [--records 10000000] [--keep FOLDER] [--whole 150000]
+    python -m bench.report_scale --json OUT [--records 10000000] [--keep FOLDER]
 
 The trace is made here from a seed: keys by a power law with a tail that never comes again, times over a week, what a
 gateway records. The report is then made as a user would, by the command, in a process of its own. Its processor time is
-given beside the time by the clock, which on a busy machine says more about the machine. Then a shorter speech-like
-trace is simulated once as a whole and thrice as a sample of its keys: how far the curves are apart is what sampling
-costs.
+given beside the time by the clock, and how much of the latter it was ready to run and had no processor (Linux's
+run_delay): on a machine with other work, that is where the clock goes.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,11 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import trace_frames, trace_synth
+from bench import trace_frames
 from bench.figures import Figure, Figures
-from bench.miss_ratio import DEFAULT, curve, sampled
-from bench.report_counts import count
-from bench.report_keys import by_key
 from bench.trace_frames import NAMES, PIECE, ROW, Rows
 from gateway.stats import ABSENT, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, SPARED, UNLIKE
 
@@ -75,18 +72,16 @@ def records(total: int, seed: int) -> Iterator[Rows]:
         yield rows
 
 
-def sampling_errors(requests: int, seed: int) -> list[float]:
-    """Distances of hit rates by size, in points: three samples' against those of the whole trace."""
-    shape = trace_synth.Shape(requests=requests, days=7, new_model_day=0)
-    by = by_key(count([trace_synth.synth(shape, seed)]).kept)
-    samples = [sampled(by, most=1 << 62), *(sampled(by, seed=luck) for luck in range(3))]
-    whole, *thin = (curve(sample, DEFAULT, 0.05 * samples[0].all_bytes)["sizes"] for sample in samples)
-    return [
-        100 * abs(one[name]["requests"] - other[name]["requests"])
-        for sizes in thin
-        for one, other in zip(whole, sizes, strict=True)
-        for name in ("lru", DEFAULT, "belady")
-    ]
+def watched(pid: int) -> tuple[int, resource.struct_rusage, float]:
+    """Waits for a process to end: its status, what it used, and the seconds it waited for a processor, within 0.2."""
+    queued_ns = 0
+    while True:
+        with contextlib.suppress(OSError):  # Linux alone tells, of a process that runs
+            queued_ns = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+        ended, status, used = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return status, used, queued_ns / 1e9
+        time.sleep(0.2)
 
 
 def main() -> None:
@@ -94,7 +89,6 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=10_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the trace and the report; else thrown away")
-    parser.add_argument("--whole", type=int, default=150_000, metavar="N", help="requests of the shorter trace")
     parser.add_argument("--json", type=Path, metavar="OUT")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -106,17 +100,15 @@ def main() -> None:
         command += ["--html", str(folder / "long.html"), "--json", str(folder / "long.json")]
         begun = time.monotonic()
         process = subprocess.Popen(command)
-        _, status, used = os.wait4(process.pid, 0)
+        status, used, queued_s = watched(process.pid)
         wall = time.monotonic() - begun
         if status:
             raise SystemExit(f"the report ended with status {os.waitstatus_to_exitcode(status)}")
         figures = Figures({"records": arguments.records, "trace_bytes": trace.stat().st_size})
         figures.add(Figure("time by the clock", wall, "s", target=60))
         figures.add(Figure("processor time", used.ru_utime + used.ru_stime, "s", target=60))
+        figures.add(Figure("ready to run, without a processor", queued_s, "s"))
         figures.add(Figure("most memory", used.ru_maxrss * 1024 / 1e9, "GB", target=2))
-    errors = sampling_errors(arguments.whole, arguments.seed)
-    figures.add(Figure("hit rates by size of a sample, distance in the mean", float(np.mean(errors)), "points"))
-    figures.add(Figure("hit rates by size of a sample, largest distance", max(errors), "points"))
     figures.write(arguments.json)
 
 

@@ -25,7 +25,7 @@ def tiles(told: Document) -> list[Tile]:
     if "curve" in told:
         found.append(Tile(share(told["curve"]["ceiling"]["requests"]), "an endless cache could answer by exact keys"))
     audits = told.get("audits", {}).get("recordings")
-    if audits and audits["audited"]:
+    if audits and audits["wrong_upper_bound"] < 1:
         found.append(Tile(f"≤ {share(audits['wrong_upper_bound'], 2)}", "of fuzzy hits wrong (95 %)"))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
@@ -52,11 +53,21 @@ def as_terminal(title: str, about: str, tiles: Sequence[Tile], sections: Sequenc
 
 
 def _terminal_table(table: Table) -> RichTable:
+    """On a narrow terminal text wraps, and numbers stay on their line."""
     shown = RichTable(
-        title=escape(table.title), title_justify="left", title_style="", box=None, show_header=any(table.columns)
-    )
+        title=escape(table.title), title_justify="left", title_style="", box=None, show_header=any(table.columns),
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for at, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="left" if at < table.text_columns else "right", no_wrap=at != 1)
+        if at < table.text_columns:
+            shown.add_column(escape(column))
+        else:
+            shown.add_column(escape(_stacked(column, [row[at] for row in table.rows])), justify="right", no_wrap=True)
     for row in table.rows:
         shown.add_row(*map(escape, row))
     return shown
+
+
+def _stacked(heading: str, cells: Sequence[str]) -> str:
+    """The heading in lines not longer than it takes: rich would rather cut short what does not fit."""
+    return "\n".join(textwrap.wrap(heading, max(1, len(heading) // 2, *map(len, (*cells, *heading.split())))))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from bench import report_plots as plots
 from bench.report_parts import Document, Part, Plot, Table, duration, number, share, utc
 from gateway.stats import AuditCount, audit_line, human_bytes, human_seconds
+
+PAIRS: Final = 12
+SHORT: Final = 12
+"""Characters of a digest that are shown."""
 
 
 def memory(told: Document) -> Iterator[Part]:
@@ -82,17 +87,20 @@ def restart(told: Document) -> Iterator[Part]:
 def fuzzy(told: Document) -> Iterator[Part]:
     for what, count in told.get("audits", {}).items():
         if count["audited"] or count["serving"] or count["would_serve"]:
-            yield f"{what.capitalize()}: {audit_line(AuditCount(**count))}"
-    rows = [row for row in told.get("audits_by_language", ()) if row["audited"]]
-    if rows:
-        yield Table(
-            ("language", "judged", "wrong", "undecided", "wrong at most (95 %)"),
-            [
-                [row["language"] or "none", number(row["audited"]), number(row["wrong"]), number(row["undecided"]),
-                 share(row["wrong_upper_bound"], 2)]
-                for row in rows
-            ],
-        )  # fmt: skip
+            yield f"{what.capitalize()}. {audit_line(AuditCount(**count))}"
+    for label, what in (("language", "recordings, by language"), ("voice", "voices and moods, by voice")):
+        rows = [row for row in told.get(f"audits_by_{label}", ()) if row["audited"]]
+        if rows:
+            yield Table(
+                (label, "judged", "wrong", "undecided", "wrong at most (95 %)"),
+                [
+                    [row[label], number(row["audited"]), number(row["wrong"]), number(row["undecided"]),
+                     share(row["wrong_upper_bound"], 2)]
+                    for row in rows
+                ],
+                f"Audits of {what}",
+            )  # fmt: skip
+    yield from _pairs(told.get("audited_pairs", ()))
     similarity = told.get("similarity")
     if similarity and any(similarity["hits"]):
         yield Plot(plots.similarity(similarity), "Similarity of fuzzy hits")
@@ -103,6 +111,23 @@ def fuzzy(told: Document) -> Iterator[Part]:
         )
         if "audits" not in told:
             yield "What audits found is not in a trace: give --target for it."
+
+
+def _pairs(pairs: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
+    if not pairs:
+        return
+    yield Table(
+        ("verdict", "of a", "asked", "answered by", "similarity", "judged at (UTC)"),
+        [
+            [row["verdict"], ", ".join(filter(None, (row["kind"], row["language"], row["voice"]))),
+             row["asked"][:SHORT], row["recalled"][:SHORT],
+             f"{row['similarity']:.3f}" if row["similarity"] else "not known", utc(row["at_s"])]
+            for row in pairs[:PAIRS]
+        ],
+        "Judged pairs, the worst first, by the keyed digests of what was asked and of what answered",
+        text_columns=4,
+    )  # fmt: skip
+    yield "`refrain stats --pairs` tells their whole names; `refrain wrong NAME` reports one."
 
 
 def savings(told: Document) -> Iterator[Part]:

@@ -20,6 +20,7 @@ from rich.text import Text as RichText
 from bench import trace_frames, trace_synth
 from bench.trace_facts import Facts, facts
 from gateway.cli import CommandError
+from gateway.input_files import input_files
 from gateway.stats import human_bytes, human_seconds
 from gateway.trace import TraceError
 
@@ -65,7 +66,16 @@ def _info(path: Path, *, as_json: bool) -> int:
     else:
         for table in _tables(found):
             rich.print(table)
+        _tell_inputs(path)
     return 0
+
+
+def _tell_inputs(path: Path) -> None:
+    """Of a gateway's own folder, whether inputs were recorded beside it."""
+    folder = path.absolute().parent / "inputs"
+    if path.is_dir() and (files := input_files(folder)):
+        size = sum(file.stat().st_size for file in files)
+        print(f"recorded inputs, {human_bytes(size)} of them: refrain replay {path} --inputs {folder}")
 
 
 def _tables(found: Facts) -> Iterator[Table]:

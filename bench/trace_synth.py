@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bench.miss_ratio import DEFAULT, POLICIES
+from bench.simulation import DEFAULT, POLICIES
 from bench.speech_streams import SIZE_OF_ONE_SECOND, Stream, stream
 from bench.trace_frames import NAMES, ROW, Rows
 from gateway.cli import CommandError
@@ -90,22 +90,50 @@ class Asked:
     """[k]"""
     heard: npt.NDArray[np.bool_]
     """[k] whether it is recognized, or else spoken."""
+    rank: npt.NDArray[np.int64]
+    """[k] how common it is, 0 the commonest: its place among the phrases from a file."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """Who says or wants what, request by request as they come in, before anything is known of answers; [n] each."""
+
+    asked: Asked
+    time_us: npt.NDArray[np.uint64]
+    heard: npt.NDArray[np.bool_]
+    voice: npt.NDArray[np.int64]
+    mood: npt.NDArray[np.int64]
+    version: npt.NDArray[np.bool_]
+    """Whether the new model answers."""
+    recording: npt.NDArray[np.int64]
+    """Of the phrase; the number of the request that first sent it, counted from 1; 0 for text."""
+    copied: npt.NDArray[np.int64]
+    """Of which recording it is a noisy copy, else -1."""
+    digest: npt.NDArray[np.uint64]
+
+
+def said(shape: Shape, seed: int, phrases: Sequence[tuple[str, int]], rng: np.random.Generator) -> Said:
+    """What the same shape and seed always make: a replay asks anew what it was. `rng`: fresh from the seed."""
+    asked = _asked(shape, seed, phrases, rng)
+    time_us = (_times(shape, rng) * 1e6).astype(np.uint64) + np.uint64(BEGIN_S * 1_000_000)
+    heard = asked.heard[asked.phrase]
+    voice, mood = _voices(shape, asked.phrase, heard, rng)
+    day = (time_us / 1e6 - BEGIN_S) / DAY_S
+    version = (day >= shape.new_model_day) & ~heard if shape.new_model_day else np.zeros(shape.requests, bool)
+    recording, copied = _recordings(shape, asked.phrase, heard, rng)
+    digest = _mixed(asked.phrase, recording, voice, mood, version)
+    return Said(asked, time_us, heard, voice, mood, version, recording, copied, digest)
 
 
 def synth(shape: Shape, seed: int, phrases: Sequence[tuple[str, int]] = ()) -> Rows:
     """The trace. `phrases`: text and count, the commonest first; counts of 0 leave their popularity to a power law."""
     rng = np.random.default_rng(seed)
-    asked = _asked(shape, seed, phrases, rng)
+    made = said(shape, seed, phrases, rng)
+    asked, heard, voice, mood, version = made.asked, made.heard, made.voice, made.mood, made.version
     rows = np.zeros(shape.requests, ROW)
-    rows["time_us"] = (_times(shape, rng) * 1e6).astype(np.uint64) + np.uint64(BEGIN_S * 1_000_000)
-    heard = asked.heard[asked.phrase]
+    rows["time_us"], rows["digest"] = made.time_us, made.digest
     rows["task"] = np.where(heard, NAMES["task"]["recognize"], NAMES["task"]["synthesize"])
-    voice, mood = _voices(shape, asked.phrase, heard, rng)
-    day = (rows["time_us"] / 1e6 - BEGIN_S) / DAY_S
-    version = (day >= shape.new_model_day) & ~heard if shape.new_model_day else np.zeros(shape.requests, bool)
-    recording, copied = _recordings(shape, asked.phrase, heard, rng)
-    rows["input"] = _mixed(asked.phrase, recording)
-    rows["digest"] = _mixed(asked.phrase, recording, voice, mood, version)
+    rows["input"] = _mixed(asked.phrase, made.recording)
     for name, values in (("voice", voice), ("emotion", mood)):
         rows[name] = np.where(heard, 0, _mixed(values, 1 if name == "voice" else 2) >> np.uint64(32))
     rows["engine"] = _mixed(heard, version, 3) >> np.uint64(32)
@@ -118,7 +146,7 @@ def synth(shape: Shape, seed: int, phrases: Sequence[tuple[str, int]] = ()) -> R
     rows["cost_ms"] = asked.cost_ms[asked.phrase]
     wish = rng.random(shape.requests)
     wishes = np.where(wish < shape.bypass, BYPASS, np.where(wish < shape.bypass + shape.refresh, NOT_LOOKED, 0))
-    _Tiers(shape, rows).answer(rows, wishes, copied, rng)
+    _Tiers(shape, rows).answer(rows, wishes, made.copied, rng)
     return rows
 
 
@@ -141,7 +169,9 @@ def _asked(shape: Shape, seed: int, phrases: Sequence[tuple[str, int]], rng: np.
     for rank, key in enumerate(ranked[: len(phrases)].tolist()):
         seconds[key] = len(phrases[rank][0]) / LETTERS_A_SECOND
         costs[key] = 30.0 * seconds[key]
-    return Asked(keys, seconds, costs, heard)
+    place = np.empty(known, np.int64)
+    place[ranked] = np.arange(known)
+    return Asked(keys, seconds, costs, heard, place)
 
 
 def _times(shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.float64]:

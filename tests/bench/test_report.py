@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from bench import trace_frames as frames
 from bench import trace_synth
-from bench.miss_ratio import DEFAULT
+from bench.demo import tell_page
+from bench.demo_report import report_on
 from bench.processes import Gateway, start_gateway
 from bench.report_counts import count, quantiles_of
 from bench.report_document import Wanted, document
@@ -23,6 +25,7 @@ from bench.report_keys import by_key
 from bench.report_misses import REASONS, reasons
 from bench.report_sections import sections, tiles
 from bench.report_text import as_markdown
+from bench.simulation import DEFAULT
 from gateway.cli import main
 from gateway.client import RefrainClient
 from gateway.stats import (
@@ -38,6 +41,11 @@ from gateway.stats import (
     UNAVAILABLE,
     UNLIKE,
     WITHHELD,
+    AuditedPair,
+    LanguageAudits,
+    OutcomeCount,
+    Stats,
+    VoiceAudits,
 )
 from gateway.trace import trace_files
 
@@ -235,13 +243,51 @@ def test_the_report_counts_what_the_gateway_counts(gateway: Gateway, tmp_path: P
     assert json.loads(alone.read_text())["total"]["hits"] == told["total"]["hits"] == counted.hits
 
 
+def test_the_demo_ends_with_the_report_and_says_where_the_page_is(
+    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RefrainClient(gateway.target) as client:
+        client.synthesize("Hello again.")
+        answered = client.stats().total.requests
+    told = report_on(gateway.data_dir / "trace", gateway.target, answered, tmp_path)
+    tell_page(gateway, stay=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.json", "report.md"}
+    assert told["total"]["requests"] == answered
+    assert all(check["equal"] for check in told["checks"])
+    shown = capsys.readouterr().out
+    assert "Where answers came from" in shown
+    assert "Where this comes from" not in shown, "that is in the files"
+    assert f"http://127.0.0.1:{gateway.http_port}/" in shown
+
+
+def test_what_audits_judged_is_told_by_pair_language_and_voice() -> None:
+    wrong = AuditedPair(
+        "voice and mood", "wrong", 0.875, "n" + 80 * "0", "", 32 * "a", 32 * "b", "", "anna", 1_767_225_600.0
+    )
+    reported = replace(wrong, kind="recording", similarity=0.0, voice="", language="en-US")
+    stats = Stats(
+        [OutcomeCount("recognize", HIT_FUZZY, "device", requests=9)],
+        audits_by_language=[LanguageAudits("en-US", 7, 1, 0, 0.4)],
+        audits_by_voice=[VoiceAudits("anna", 5, 1, 0, 0.6)],
+    )
+    told = document(WANTED, stats=stats, pairs=[wrong, reported])
+    text = as_markdown("title", "about", tiles(told), sections(told))
+    assert "| en-US | 7 | 1 | 0 | 40.00 % |" in text
+    assert "| anna | 5 | 1 | 0 | 60.00 % |" in text
+    assert "| wrong | voice and mood, anna | aaaaaaaaaaaa | bbbbbbbbbbbb | 0.875 | 2026-01-01 00:00:00 |" in text
+    assert "| wrong | recording, en-US | aaaaaaaaaaaa | bbbbbbbbbbbb | not known |" in text
+    assert json.loads(json.dumps(told))["audited_pairs"][0]["entry_id"] == wrong.entry_id
+    assert "of fuzzy hits wrong" not in text, "a bound of 1 says nothing"
+
+
 def test_a_replay_alone_reports(tmp_path: Path) -> None:
     source = {"task": "synthesize", "tier": "", "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "max_ms": 4.0}
     sources = [
         {**source, "status": status, "requests": n} for status, n in (("HIT_EXACT", 3), ("MISS", 2), ("ERROR", 1))
     ]
     report = {
-        "kind": "refrain replay", "version": 1, "sources": sources, "late": {"p50_ms": 0.1, "p99_ms": 0.2},
+        "kind": "refrain replay", "version": 2, "sources": sources, "late": {"p50_ms": 0.1, "p99_ms": 0.2},
+        "gaps": {"p50_ms": 0.1, "p99_ms": 0.3}, "kinds": [], "voices": [], "moods": [],
         "requests": 6, "errors": 1, "span_s": 2.0, "offered_per_s": 3.0, "achieved_per_s": 3.0, "seed": 1,
         "trace": {"name": "x", "blake2b": "00"}, "sender_is_the_limit": "",
     }  # fmt: skip

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 from bench import trace_frames, trace_synth
 from bench.report_html import as_html
 from bench.report_parts import Plot, Points, Section, Table, Tile
 from bench.report_svg import round_ticks
-from bench.report_text import as_markdown
+from bench.report_text import as_markdown, as_terminal
 from gateway.cli import main
 
 VOID = {"meta", "br", "hr"}
@@ -101,7 +103,20 @@ def test_the_terminal_gets_it_where_no_file_is_asked_for(tmp_path: Path, capsys:
     assert main(["report", "--trace", str(trace)]) == 0
     told = capsys.readouterr().out
     assert "What to do next" in told
-    assert "exact hit" in told
+    assert "(device)" in told
+
+
+def test_in_80_columns_no_number_is_cut_short() -> None:
+    numbers = Table(
+        ("task", *("a rather long heading" for _ in range(6))), [["synthesize exact hit (device)", *(6 * ["12.3 %"])]]
+    )
+    text = io.StringIO()
+    out = Console(width=80, file=text)
+    for part in as_terminal("title", "about", [], [Section("one", [numbers])]):
+        out.print(part)
+    told = text.getvalue()
+    assert told.count("12.3 %") == 6
+    assert "…" not in told
 
 
 @pytest.mark.parametrize(
