@@ -57,7 +57,7 @@ class ByKey:
     @cached_property
     def costs(self) -> npt.NDArray[np.float64]:
         """[k] milliseconds of compute that the answer took: the median (the lower one) of those recorded; 0 where none
-        are. The most of them would be that of a busy moment, and a policy that weighs costs would be misjudged by it."""
+        are. The most of them would be that of a busy moment, by which a policy that weighs costs would be misjudged."""
         if not self.keys:
             return np.zeros(0)
         costs = self.kept.cost_ms[self.order]
