@@ -27,6 +27,8 @@ from gevent.event import AsyncResult
 from gevent.queue import Empty, Queue
 from locust.env import Environment  # makes what the standard library waits for gevent's
 
+from bench.programs import interruptible
+
 PORT: Final = 5557
 LEAD_S: Final = 3.0
 """From when all are ready to when they begin: for the message to arrive everywhere."""
@@ -117,7 +119,7 @@ class Worker:
         with tempfile.TemporaryDirectory() as folder:
             out, log = Path(folder) / "report.json", Path(folder) / "log"
             options = ["--part", part["part"], "--start-at", "told", "--json", str(out)]
-            command = [sys.executable, "-m", "gateway.cli", "replay", *part["words"], *options]
+            command = [*interruptible("gateway.cli"), "replay", *part["words"], *options]
             with log.open("w") as errors:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from bench import replay, trace_frames
 from bench.processes import Gateway, start_gateway
+from bench.programs import interruptible
 from bench.replay_control import Rounds
 from bench.replay_inputs import Item, sentence
 from bench.replay_load import Result, histogram
@@ -279,7 +280,7 @@ def test_an_interrupted_replay_reports_what_was_sent(gateway: Gateway, tmp_path:
     trace.write_text("1\n" * 2000)
     before = counted(gateway)
     words = ["replay", str(trace), "--target", gateway.target, "--spoken", str(tmp_path / "inputs"), "--rate", "20"]
-    command = [sys.executable, "-m", "gateway.cli", *words, "--json", str(out), "--start-at", "told"]
+    command = [*interruptible("gateway.cli"), *words, "--json", str(out), "--start-at", "told"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ import grpc
 import pytest
 
 from bench.processes import Gateway, free_port, start_gateway
+from bench.programs import interruptible
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc
 
 pytestmark = pytest.mark.timeout(400)  # nine programs that each take long to load, on a machine that may be busy
-PROGRAM = (sys.executable, "-m", "bench.replay_locust")
+PROGRAM = interruptible("bench.replay_locust")
 
 
 @contextlib.contextmanager
