@@ -57,7 +57,7 @@ def reasons(by: ByKey, ttl_s: float) -> npt.NDArray[np.uint8]:
     found[known_pair] = number["new form"]
     found[known_input & ~known_pair] = number["new model"]
     found[(kept.cause == UNLIKE) & ~known_input] = number["not alike enough"]
-    found[~by.first] = number["not stored"]
+    found[_had_before(by, by.kept.status != COALESCED)] = number["not stored"]
     found[stored_before] = number["evicted"]
     found[stored_before & (kept.cause == SPARED)] = number["filter"]
     found[stored_before & (stored_at >= 0) & (age > ttl_s)] = number["expired"]
@@ -112,18 +112,24 @@ def coalesced_saved_s(by: ByKey) -> float:
 def _stored(by: ByKey) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """For each record whether an earlier one shows its answer stored, and the second of the last store, -1 if unknown.
 
-    A fuzzy hit shows nothing: it is answered from under another key. A bypass stores nothing.
+    A fuzzy hit shows nothing: it is answered from under another key. A bypass stores nothing. Nor does one that was
+    coalesced: it may end, and be recorded, before the miss that it followed.
     """
+    before = _had_before(by, np.isin(by.kept.status, (MISS, HIT_EXACT)))
     status = by.kept.status[by.order]
-    shows = np.isin(status, (MISS, HIT_EXACT, COALESCED))
     begins = np.repeat(by.starts, by.counts)
-    before = np.zeros(len(status), bool)
     when = np.full(len(status), -1, np.int64)
-    before[by.order] = _last(shows) >= begins
     last = _last(status == MISS)
     seconds = by.kept.second[by.order].astype(np.int64)
     when[by.order] = np.where(last >= begins, seconds[np.maximum(last, 0)], -1)
     return before, when
+
+
+def _had_before(by: ByKey, marks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """For each record whether an earlier one of its key is marked."""
+    had = np.zeros(len(marks), bool)
+    had[by.order] = _last(marks[by.order]) >= np.repeat(by.starts, by.counts)
+    return had
 
 
 def _last(marks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -139,11 +145,13 @@ def _known(by: ByKey) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """For each record whether its input had come before, and whether it had with the same engine."""
     kept = by.kept
     others = np.flatnonzero((kept.status != HIT_EXACT) & (kept.status != HIT_FUZZY))
-    named = kept.asked != 0
+    led = kept.status[others] != COALESCED  # for as in _stored, what was followed has a record of its own
+    others, asked = others[led], kept.asked[led]
+    named = asked != 0
     known_input, known_pair = np.zeros(len(kept), bool), np.zeros(len(kept), bool)
-    known_input[others] = named & _repeated(kept.asked)
+    known_input[others] = named & _repeated(asked)
     # The two are hashes: their mixture tells pairs apart as well as either tells inputs.
-    known_pair[others] = named & _repeated(kept.asked ^ (kept.engine.astype(np.uint64) + np.uint64(1)) * _MIX)
+    known_pair[others] = named & _repeated(asked ^ (kept.engine[led].astype(np.uint64) + np.uint64(1)) * _MIX)
     return known_input, known_pair
 
 

@@ -141,7 +141,8 @@ def test_new_and_gone_keys() -> None:
 def test_what_stored_nothing_is_not_evicted() -> None:
     assert reason_of({"status": BYPASS}, {}) == ["", "not stored"]
     assert reason_of({"status": HIT_FUZZY}, {}) == ["", "not stored"]
-    assert reason_of({"status": COALESCED}, {}) == ["", "evicted"]
+    assert reason_of({"status": COALESCED}, {}) == ["", "first seen"], "who followed may have ended first"
+    assert reason_of({}, {"status": COALESCED}, {}) == ["first seen", "", "evicted"]
 
 
 def test_another_model_or_form_of_the_same_input() -> None:
