@@ -10,10 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,19 +29,12 @@ from bench.replay_report import Sent, merged, report_of
 from bench.replay_things import COPY, FIELDS, RECORDING, TAKE, TEXT, Cast, Things
 from gateway.cli import CommandError, main
 from gateway.stats import STATUSES
-from protos.refrain.v1 import cache_pb2, cache_pb2_grpc
+from tests.bench.waiting import counted, until
 
 MICROS = st.lists(st.integers(1, 10**7), min_size=1, max_size=50)
 ABOUT = {"trace": {"blake2b": "x"}, "seed": 1, "part": "1/1", "interrupted": False}
 THINGS = Things(np.zeros(0, np.int32), (Item("synthesize", "Hello."),), (TEXT,), (7,), (0,))
 SENT = Sent(THINGS, [b""], Rounds(0.0, 10.0, 0.0), 1.0)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it did not come to pass"
-        time.sleep(0.05)
 
 
 def rows(digests: list[int], task: int = 2) -> trace_frames.Rows:
@@ -162,12 +154,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     started = start_gateway(tmp_path_factory.mktemp("data"), environment=fuzzy)
     yield started
     started.stop()
-
-
-def counted(gateway: Gateway) -> int:
-    with grpc.insecure_channel(gateway.target) as channel:
-        stats = cache_pb2_grpc.CacheAdminStub(channel).GetStats(cache_pb2.GetStatsRequest())
-    return sum(row.requests for row in stats.outcomes)
 
 
 def test_a_replay_counts_what_the_gateway_counts(gateway: Gateway, tmp_path: Path) -> None:

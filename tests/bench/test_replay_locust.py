@@ -6,16 +6,14 @@ import contextlib
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import grpc
 import pytest
 
 from bench.processes import Gateway, free_port, start_gateway
 from bench.programs import interruptible
-from protos.refrain.v1 import cache_pb2, cache_pb2_grpc
+from tests.bench.waiting import counted, until
 
 pytestmark = pytest.mark.timeout(400)  # nine programs that each take long to load, on a machine that may be busy
 PROGRAM = interruptible("bench.replay_locust")
@@ -38,19 +36,6 @@ def workers() -> Iterator[tuple[str, Sequence[subprocess.Popen[str]]]]:
     port = str(free_port())
     with started("worker", "--port", port) as one, started("worker", "--port", port) as other:
         yield port, (one, other)
-
-
-def until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it did not come to pass"
-        time.sleep(0.05)
-
-
-def counted(gateway: Gateway) -> int:
-    with grpc.insecure_channel(gateway.target) as channel:
-        stats = cache_pb2_grpc.CacheAdminStub(channel).GetStats(cache_pb2.GetStatsRequest())
-    return sum(row.requests for row in stats.outcomes)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +75,7 @@ def test_a_master_that_is_interrupted_has_a_report(
     told = ["--target", gateway.target, "--rate", "20", "--spoken", str(tmp_path / "spoken")]
     lead = ["master", "--workers", "2", "--port", port, "--json", str(out), "--", str(trace), *told]
     with started(*lead) as master:
-        until(lambda: counted(gateway) - before >= 3)
+        until(lambda: counted(gateway) - before >= 3, 240.0)
         master.send_signal(signal.SIGINT)
         said, _ = master.communicate(timeout=240)
         assert master.returncode == 0, said

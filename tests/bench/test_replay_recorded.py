@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from gateway.cli import main
 from gateway.input_files import Walk, input_files, walk
 from gateway.trace import read_trace
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
+from tests.bench.waiting import until
 
 CONSENT = """
 [tokens]
@@ -46,13 +46,6 @@ class Original(NamedTuple):
 def called(gateway: Gateway) -> Iterator[tuple[Any, Any]]:
     with grpc.insecure_channel(gateway.target) as channel:
         yield speech_pb2_grpc.SpeechStub(channel), cache_pb2_grpc.CacheAdminStub(channel)  # type: ignore[no-untyped-call]
-
-
-def until(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def ask(speech: Any, request: Any, token: str = "") -> Any:

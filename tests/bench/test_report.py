@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +47,7 @@ from gateway.stats import (
     VoiceAudits,
 )
 from gateway.trace import trace_files
+from tests.bench.waiting import until
 
 WANTED = Wanted(DEFAULT, 0.05, 1000.0, 2.0)
 
@@ -210,13 +210,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     started = start_gateway(tmp_path_factory.mktemp("data"))
     yield started
     started.stop()
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 def test_the_report_counts_what_the_gateway_counts(gateway: Gateway, tmp_path: Path) -> None:

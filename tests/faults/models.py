@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from models.utterance import Samples
-from tests.models.versions import DOUBLE, FLOAT, INT, folder
+from tests.models.versions import DOUBLE, FLOAT, INT, folder, packed
 
 SINGS, HOGS, HANGS, RAISES = -6.0, 2.5, 3.5, 4.5
 """Means of mels at which it does. A request's values may be up to 5."""
@@ -71,16 +71,7 @@ def _graph() -> bytes:
     ]
     inputs = [("mel", FLOAT, ["b", 80, "t"]), ("phase", DOUBLE, ["b"]), ("anchor", INT, [1]), ("position", INT, [1])]
     outputs = [("wave", FLOAT, ["b", "n"]), ("phases", DOUBLE, ["b", "t"])]
-    graph = helper.make_graph(
-        nodes,
-        "troubled",
-        [helper.make_tensor_value_info(*place) for place in inputs],
-        [helper.make_tensor_value_info(*place) for place in outputs],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return packed("troubled", nodes, inputs, outputs, weights)
 
 
 def _between(name: str, least: str, most: str) -> list[onnx.NodeProto]:

@@ -40,9 +40,14 @@ def vocoder(gain: float = 0.5, mel: str = "mel", bands: int = 80, kind: int = FL
     weights["one"] = np.array([1], np.int64)
     inputs = [(mel, kind, ["b", bands, "t"]), ("phase", DOUBLE, ["b"]), ("anchor", INT, [1]), ("position", INT, [1])]
     outputs = [("wave", FLOAT, ["b", "n"]), ("phases", DOUBLE, ["b", "t"])]
+    return packed("tiny", nodes, inputs, outputs, weights)
+
+
+def packed(name: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any]) -> bytes:
+    """A checked model of these nodes. Inputs and outputs are (name, type, shape)."""
     graph = helper.make_graph(
         nodes,
-        "tiny",
+        name,
         [helper.make_tensor_value_info(*place) for place in inputs],
         [helper.make_tensor_value_info(*place) for place in outputs],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
