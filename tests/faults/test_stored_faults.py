@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import redis
@@ -64,6 +65,8 @@ DAMAGE = {
 async def stored(pair: Pair, asks: list[Ask]) -> list[bytes]:
     """The names of the values in Redis, once it has the answers to all, made anew."""
     client, found = pair.redis.client, list[bytes]()
+    for each in (pair, replace(pair, one=pair.other, other=pair.one)):
+        await each.share()  # what either writes behind earlier answers comes in order, so it is there by then
     client.delete(*client.keys(NAMES.values + "*"), b"none")
     await asked(pair.one, [ask.by(Mode.REFRESH) for ask in asks])
 
