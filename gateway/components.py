@@ -31,6 +31,8 @@ log = logging.getLogger("refrain.components")
 SPARE: Final = 8
 """One in so many bytes is not for the policy to fill: in them lie components on their way in, and dropped ones that are
 still being read."""
+AFTER_S: Final = 0.01
+"""Before a component is kept, so that the answer leaves first."""
 
 
 @dataclass(slots=True)
@@ -87,9 +89,14 @@ class ComponentCache:
             self.tier.drop_tag(maker)
         self.makers.intersection_update(makers)
 
-    def later(self, work: Coroutine[None, None, None]) -> None:
-        """Does it behind the answer."""
-        task = asyncio.get_running_loop().create_task(work)
+    def later(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Does it behind the answer, which is about to be encoded on the same event loop."""
+
+        async def behind() -> None:
+            await asyncio.sleep(AFTER_S)
+            await work()
+
+        task = asyncio.get_running_loop().create_task(behind())
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
 
@@ -136,7 +143,7 @@ class CallComponents:
 
     async def keep(self, name: bytes, tensor: Any, cost_ms: float) -> None:
         """Does not wait until it is kept: the caller's answer does not depend on it."""
-        self._cache.later(self.keep_now(name, tensor, cost_ms))
+        self._cache.later(lambda: self.keep_now(name, tensor, cost_ms))
 
     async def keep_now(self, name: bytes, tensor: Any, cost_ms: float) -> None:
         """As `keep`, to its end."""
