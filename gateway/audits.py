@@ -7,6 +7,7 @@ the other gateways; sums are what decides. Tenants of which both allow it share 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 import time
@@ -29,6 +30,7 @@ from gateway.fingerprint.audit import (
     upper_bound,
 )
 from gateway.fingerprint.judged import LABEL_CHARACTERS, JudgedPair, kept, pairs_json, pairs_of
+from gateway.paced import Paced
 from gateway.stats import AuditCount, LanguageAudits, VoiceAudits
 
 log = logging.getLogger("refrain.recall")
@@ -38,6 +40,8 @@ NEAR: Final = "/near"
 """Behind a tenant's name, which has no such character: its books of near voices and moods."""
 RESPOKEN: Final = "/respoken"
 """The same, of commands said again within a session."""
+KEEP_S: Final = 1.0
+"""Within which a right answer is put into the journal, where what was found before lies already. Others are at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class AuditJournal(Protocol):
 
     async def keep_tally(self, tenant: str, tally: bytes, told: bytes) -> None:
         """Keeps what this gateway found in place of what it kept before, and tells others `told`: the same, of the
-        judged pairs the last alone."""
+        judged pairs those alone which came since."""
         ...
 
     async def tallies(self) -> list[tuple[str, str, bytes]] | None:
@@ -156,6 +160,8 @@ class _Book:
         self.alarms = self.withheld = self.would_serve = 0
         self.judged: list[JudgedPair] = []
         """What this gateway judged, as `kept` says."""
+        self.untold: list[JudgedPair] = []
+        """The last of them, which are not in the journal yet."""
         self.judged_by_others: dict[str, list[JudgedPair]] = {}
 
     @property
@@ -179,9 +185,11 @@ class Audits:
         *,
         seed: int | None = None,
         wall: Callable[[], float] = time.time,
+        keep_s: float = KEEP_S,
     ) -> None:
         """`spawn` runs work beside the caller's, and waits for it at the end. `wall`: seconds since 1970."""
         self._policies, self._journal, self._spawn = policies, journal, spawn
+        self._paced = Paced(spawn, keep_s)
         self._wall = wall
         self._books: dict[str, _Book] = {}
         self._random = random.Random(seed)
@@ -259,7 +267,11 @@ class Audits:
             await self._quarantine(tenant, pair, sample)
         else:
             self._of(tenant).audit.record(sample, judgement, label, power)
-            await self._changed(tenant, pair)
+            self._changed(tenant, pair)
+            if judgement == "right":
+                self._paced.ask(tenant, functools.partial(self._keep, tenant))
+            else:
+                await self._keep(tenant)
 
     async def report_wrong(self, tenant: str, query: bytes, digest: bytes) -> bool:
         """An operator or caller says that the pair is wrong: never matched again, and a failed audit. False if known.
@@ -277,20 +289,31 @@ class Audits:
     async def _quarantine(self, tenant: str, pair: JudgedPair, sample: Sample | None) -> None:
         names = pair.asked, pair.recalled
         if self._of(tenant).audit.quarantine(names, sample, pair.label if sample is not None else ""):
-            await self._changed(tenant, pair)
+            self._changed(tenant, pair)
+            await self._keep(tenant)
             if self._journal is not None:
                 await self._journal.tell_quarantine(tenant, names)
 
-    async def _changed(self, tenant: str, pair: JudgedPair) -> None:
-        """Says what follows from the judgement of a pair, and keeps it."""
+    def _changed(self, tenant: str, pair: JudgedPair) -> None:
+        """Says what follows from the judgement of a pair."""
         book = self._of(tenant)
         book.judged = kept([*book.judged, pair])
         if book.pooled:
             self._pool()
         self._say(tenant, book)
-        if self._journal is not None and self._resumed:
+        book.untold.append(pair)
+
+    async def _keep(self, tenant: str) -> None:
+        """Puts what this gateway found into the journal, if there is anything new."""
+        book = self._of(tenant)
+        untold, book.untold = book.untold, []
+        if untold and self._journal is not None and self._resumed:
             tally = book.audit.to_bytes(pairs=pairs_json(book.judged))
-            await self._journal.keep_tally(tenant, tally, book.audit.to_bytes(pairs=pairs_json([pair])))
+            await self._journal.keep_tally(tenant, tally, book.audit.to_bytes(pairs=pairs_json(untold)))
+
+    def close(self) -> None:
+        """Has all that is still to be kept kept now."""
+        self._paced.end()
 
     def _say(self, tenant: str, book: _Book) -> None:
         serving = book.audit.served_from() < SETS

@@ -22,7 +22,7 @@ from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.epochs import EpochBook, LocalEpochs
 from cache_tiers.events import tenant_tag
 from gateway import audio
-from gateway.audits import AuditJournal, Audits, Recalled, TenantPolicy
+from gateway.audits import KEEP_S, AuditJournal, Audits, Recalled, TenantPolicy
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.index import RecallIndex
 from gateway.fingerprint.listen import listen
@@ -78,6 +78,7 @@ class Recall:
         epochs: EpochBook | None = None,
         sessions: Sessions | None = None,
         seed: int | None = None,
+        keep_s: float = KEEP_S,
     ) -> None:
         self._policies, self._journal = policies, journal
         self._epochs: EpochBook = LocalEpochs() if epochs is None else epochs
@@ -89,7 +90,7 @@ class Recall:
         """What changes while the index is rebuilt aside, to be done again on the new one."""
         self.ready = asyncio.Event()
         self.stats = RecallStats()
-        self.audits = Audits(policies, journal, self._spawn, seed=seed)
+        self.audits = Audits(policies, journal, self._spawn, seed=seed, keep_s=keep_s)
 
     def _of(self, tenant: str) -> _Tenant:
         state = self._tenants.get(tenant)
@@ -226,6 +227,7 @@ class Recall:
 
     async def close(self) -> None:
         """Waits for what is being enrolled or audited."""
+        self.audits.close()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self._thread.shutdown()

@@ -104,7 +104,7 @@ def policy_of(**policy: Any) -> Callable[[str], TenantPolicy]:
 @contextlib.asynccontextmanager
 async def alone(**policy: Any) -> AsyncIterator[Listener]:
     """Without a Redis: remembers for as long as it runs."""
-    recall = Recall(policy_of(**policy), seed=1)
+    recall = Recall(policy_of(**policy), seed=1, keep_s=0.0)
     try:
         await recall.rebuild()
         yield Listener(recall)
@@ -119,7 +119,7 @@ async def listening(server: Server, name: str = "a", **policy: Any) -> AsyncIter
     device = DeviceTier(HostMemory(2 * FOLDER_BYTES), LfuPolicy(FOLDER_BYTES), clock=time.time)
     cache = ReadThrough(device, shared.tier, max_entry_bytes=FOLDER_BYTES, epochs=shared.epochs)
     journal = RedisJournal(shared.tier, Ledger(shared.link, deadline=5.0), shared.events)
-    recall = Recall(policy_of(**policy), journal, epochs=shared.epochs, seed=1)
+    recall = Recall(policy_of(**policy), journal, epochs=shared.epochs, seed=1, keep_s=0.0)
     listener = Listener(recall, shared, cache)
     rebuilding: list[asyncio.Task[int]] = []
 

@@ -291,7 +291,7 @@ async def sharing(*tenants: str) -> AsyncIterator[Listener]:
     def policy(tenant: str) -> TenantPolicy:
         return TenantPolicy(wrong_hit_limit=0.1, pool_audits=tenant in tenants)
 
-    recall = Recall(policy, seed=1)
+    recall = Recall(policy, seed=1, keep_s=0.0)
     await recall.rebuild()
     yield Listener(recall)
     await recall.close()
