@@ -199,12 +199,12 @@ def miss(figures: Figures, sizes: Sizes, voice: Voice) -> None:
             with bare_server(answer, method) as bare:
                 direct, through, call = misses_in_turn(gateway, bare, task, engines[task], rest)
             more = statistics.median(theirs - own for own, theirs in zip(direct, through, strict=True))
-            base, bare = statistics.median(direct), statistics.median(call)
+            base, plain = statistics.median(direct), statistics.median(call)
             allowed = max(1.0, 0.03 * base)
             figures.add(Figure(f"miss over the engine alone, {task}", more, "ms", base, allowed))
-            figures.add(Figure(f"of that a bare grpc.aio call, {task}", bare, "ms"))
+            figures.add(Figure(f"of that a bare grpc.aio call, {task}", plain, "ms"))
             beside = f"miss over the engine and a bare call, {task}"
-            figures.add(Figure(beside, more - bare, "ms", base + bare, allowed))
+            figures.add(Figure(beside, more - plain, "ms", base + plain, allowed))
             figures.context[f"miss {task}"] = {"direct_ms": direct, "through_ms": through, "bare_call_ms": call}
 
 
