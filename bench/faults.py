@@ -4,7 +4,9 @@
 
 Two gateways on one Redis, real processes. Recovery is from the end of a fault until a new answer of the one gateway
 comes to the other from Redis. The miss path with Redis and without it take turns, a round each. Goodput under overload
-is held against the closed loop's, measured before and after it on the same models.
+is held against the closed loop's, in turns on the same models: with a load program in Python and with one in C (needs
+h2load), because on few cores what the load itself takes is taken from the engines; and against the closed loop beside
+the same load program, whose excess another server refuses.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +29,29 @@ from tqdm import tqdm
 from bench import fleet
 from bench.figures import Figure, Figures
 from bench.fleet import FAULTS, Pair, speech_of
+from bench.flood import flood, refusing
+from bench.h2load import grpc_body, require_h2load
 from bench.open_loop import Ask, Mode, Report, attempt, steady
+from bench.processes import Gateway
 
 RECOVERY_S = 5.0
 WORSE_S = 0.005
 """By how much the miss path may be slower without Redis."""
 GOODPUT = 0.9
+OVERLOAD = 3
+"""How many times what the engines can do."""
+CHECKED = 20
+"""One in so many of the load that h2load sends is sent by us, who look at its answer."""
+MOST_S = 600.0
+"""How long a flood lasts that nobody ends."""
+BY_PYTHON = "capacity, load in Python on the same cores"
+BY_C = "capacity, load in C on the same cores"
+BESIDE = "capacity while a bare server refuses the same excess"
 MEMORY_MB = 256.0
 FEW = 60
 """Requests of a load during a fault."""
 REFUSED = "RESOURCE_EXHAUSTED"
+VOCODE = "/refrain.v1.Speech/Vocode"
 
 
 async def recovery(pair: Pair, known: Sequence[Ask], rate: float, figures: Figures) -> None:
@@ -92,49 +109,89 @@ async def capacity(pair: Pair, asks: Sequence[Ask], seconds: float, callers: int
 
     begun = time.monotonic()
     async with speech_of(pair.one) as speech:
-        await asyncio.gather(*(caller(speech, itertools.cycle(asks[start:])) for start in range(callers)))
+        turned = [[*asks[start:], *asks[:start]] for start in range(callers)]
+        await asyncio.gather(*(caller(speech, itertools.cycle(own)) for own in turned))
     return done / (time.monotonic() - begun)
 
 
-async def overload(pair: Pair, known: Sequence[Ask], seconds: float, figures: Figures) -> None:
-    """Three times as many misses as the engines can compute."""
-    sung = [ask.by(Mode.BYPASS) for ask in known if ask.method == "Vocode"]
-    process = psutil.Process(pair.one.process.pid)
-    before_mb = process.memory_info().rss / 1e6
-    first = await capacity(pair, sung, seconds)
-    async with steady(pair.one.target, sung, 3 * first) as load:
-        begun = load.now()
-        await asyncio.sleep(seconds)
-        ended, peak_mb = load.now(), process.memory_info().rss / 1e6
-    second = await capacity(pair, sung, seconds)
-    report = load.report
-    # From the first answer of a line that is never empty: what it takes to fill is not the gateway's.
-    good = report.where(lambda each: each.right and begun <= each.due_s + each.took_s <= ended)
-    able = (first + second) / 2
-    refused = report.where(lambda each: each.code == REFUSED)
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a gateway has done, by its own word and the system's."""
+
+    at_s: float
+    answered: float
+    refused: float
+    loop_s: float
+    """Processor time of its event loop."""
+
+    def since(self, before: Counts) -> Counts:
+        return Counts(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+
+def counts(gateway: Gateway) -> Counts:
+    page, process = fleet.metrics(gateway), psutil.Process(gateway.process.pid)
+    answered = sum(value for name, value in page.items() if name.startswith("refrain_requests_total{"))
+    refused = sum(value for name, value in page.items() if "refrain_failed_requests" in name and REFUSED in name)
+    loop = next(thread for thread in process.threads() if thread.id == process.pid)
+    return Counts(time.monotonic(), answered, refused, loop.user_time + loop.system_time)
+
+
+async def overload(pair: Pair, known: Sequence[Ask], rounds: int, seconds: float, figures: Figures) -> None:
+    """Three times as many misses as the engines can compute, in short turns with the closed loop that it is held
+    against, because what else runs on a machine changes. Every answer that comes here is looked at; of h2load's calls
+    the gateway's own counts tell what came of them, and one in `CHECKED` is sent from here."""
+    ask = next(ask for ask in known if ask.method == "Vocode").by(Mode.BYPASS)
+    process, gateway, everything = psutil.Process(pair.one.process.pid), pair.one, Report()
+    before_mb, peak_mb = process.memory_info().rss / 1e6, 0.0
+    over: dict[str, list[float]] = {BY_PYTHON: [], BY_C: [], BESIDE: []}
+    able, refusal_ms, miss_ms = list[float](), list[float](), list[float]()
+
+    async def beyond(rate: float) -> Counts:
+        """What the gateway does in `seconds` once it refuses, with `rate` requests a second sent from here."""
+        nonlocal peak_mb
+        async with steady(gateway.target, [ask], rate) as load:
+            while REFUSED not in load.report.codes:
+                await load.answered(1)
+            begun = await asyncio.to_thread(counts, gateway)
+            await asyncio.sleep(seconds)
+            part = (await asyncio.to_thread(counts, gateway)).since(begun)
+            peak_mb = max(peak_mb, process.memory_info().rss / 1e6)
+        everything.attempts += load.report.attempts
+        return part
+
+    with tempfile.TemporaryDirectory() as folder, refusing(VOCODE) as bare:
+        body = Path(folder) / "body"
+        body.write_bytes(grpc_body(ask.request.SerializeToString()))
+        for _ in tqdm(range(rounds), desc="overload", unit="round"):
+            begun = await asyncio.to_thread(counts, gateway)
+            first = await capacity(pair, [ask], seconds)
+            closed, rate = (await asyncio.to_thread(counts, gateway)).since(begun), OVERLOAD * first
+            with flood(gateway.port, VOCODE, body, rate - rate / CHECKED, MOST_S):
+                by_c = await beyond(rate / CHECKED)
+            with flood(bare, VOCODE, body, rate - first, MOST_S):
+                beside = await capacity(pair, [ask], seconds)
+            by_python = await beyond(rate)
+            able.append((first + await capacity(pair, [ask], seconds)) / 2)
+            over[BY_C].append(by_c.answered / by_c.at_s / able[-1])
+            over[BY_PYTHON].append(by_python.answered / by_python.at_s / able[-1])
+            over[BESIDE].append(by_c.answered / by_c.at_s / beside)
+            miss_ms.append(1e3 * closed.loop_s / closed.answered)
+            refusal_ms.append((1e3 * by_c.loop_s - miss_ms[-1] * by_c.answered) / by_c.refused)
+    everything.check(REFUSED)
+    refused = everything.where(lambda each: each.code == REFUSED)
     told = refused.where(lambda each: bool(each.retry_s))
-    figures.context["overload, codes"] = dict(report.codes)
-    figures.context["capacity before and after, requests/s"] = [first, second]
-    figures.add(
-        Figure(
-            "goodput at three times capacity, over capacity",
-            len(good) / (ended - begun) / able,
-            "ratio",
-            1.0,
-            GOODPUT,
-            "higher",
-        )
-    )
-    figures.add(
-        Figure(
-            "refused with a retry delay, of those not answered",
-            _share(told, report.where(lambda each: not each.right)),
-            "share",
-            None,
-            1.0,
-            "higher",
-        )
-    )
+    figures.context |= {
+        "overload, codes": dict(everything.codes),
+        "overload, rounds": over,
+        "capacity, requests/s": able,
+    }
+    for name, ratios in over.items():
+        name = f"goodput at three times capacity, over {name}"
+        figures.add(Figure(name, statistics.median(ratios), "ratio", 1.0, GOODPUT, "higher"))
+    name, miss = "event loop's processor time of a refusal (of a miss)", statistics.median(miss_ms)
+    figures.add(Figure(name, statistics.median(refusal_ms), "ms", miss))
+    name = "refused with a retry delay, of those not answered"
+    figures.add(Figure(name, _share(told, refused), "share", None, 1.0, "higher"))
     figures.add(Figure("memory more than before", peak_mb - before_mb, "MB", None, MEMORY_MB))
 
 
@@ -144,21 +201,22 @@ def _share(part: Report, whole: Report) -> float:
 
 async def measure(pair: Pair, rounds: int, each: int, seconds: float, figures: Figures) -> None:
     known = await fleet.asks(pair.one.target)
-    able = await capacity(pair, [ask.by(Mode.BYPASS) for ask in known], seconds / 2)
+    able = await capacity(pair, [ask.by(Mode.BYPASS) for ask in known], 2 * seconds)
     figures.context["capacity, all kinds, requests/s"] = able
     # A third of what is asked must be made anew: far from a queue, which would be in every figure.
     await recovery(pair, known, min(30.0, 0.5 * able), figures)
     await without_redis(pair, min(20.0, 0.25 * able), rounds, each, figures)
-    await overload(pair, known, seconds, figures)
+    await overload(pair, known, rounds, seconds, figures)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--rounds", type=int, default=5, help="of the miss path, with Redis and without")
-    parser.add_argument("--requests", type=int, default=200, help="a round")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of overload")
+    parser.add_argument("--rounds", type=int, default=5, help="of the miss path with Redis and without, of overload")
+    parser.add_argument("--requests", type=int, default=200, help="a round of the miss path")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn in a round of overload")
     args = parser.parse_args()
+    require_h2load()
     figures = Figures(context={"rounds": args.rounds, "requests": args.requests, "seconds": args.seconds})
     with tempfile.TemporaryDirectory() as folder, fleet.pair_in(Path(folder)) as pair:
         asyncio.run(measure(pair, args.rounds, args.requests, args.seconds, figures))

@@ -266,6 +266,10 @@ class Flights(Generic[K]):
             self._listed[key] = flight
         return Follower(flight), True
 
+    def __contains__(self, key: K) -> bool:
+        """Whether there is one that may be joined."""
+        return key in self._listed
+
     def ground(self, condemned: Callable[[Flight[K]], bool]) -> int:
         """Lets no flight that meets the condition be committed or joined any more; returns how many there were."""
         flights = [flight for flight in self._flying if condemned(flight)]

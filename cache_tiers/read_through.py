@@ -269,6 +269,15 @@ class ReadThrough:
         self.stats.coalesced += 1
         return Answer(Source.COALESCED, follower=follower)
 
+    def must_compute(self, key: CacheKey, *, refresh: bool = False, newer: bool = False, looked: Absence = "") -> bool:
+        """Whether `get`, asked so now, would begin a computation: nobody has begun one that it could follow, and no
+        tier has the answer, as far as that can be told without waiting."""
+        if refresh or key in self.flights:
+            return refresh
+        if newer:
+            return True
+        return key not in self.device and bool(looked or self._remote is None or not self._remote.may_hold(key))
+
     # Erasing.
 
     async def evict(self, tag: str) -> int:

@@ -35,6 +35,8 @@ class Slots:
         self._running = self._taken = 0
         self._begun: deque[tuple[asyncio.Future[None], int]] = deque()
         self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._ahead = 0
+        """Units of all in both lines."""
         self._mean_s = 0.1
         """Lately, what a run of a whole slot took."""
 
@@ -46,9 +48,23 @@ class Slots:
     def running(self) -> int:
         return self._running
 
+    @property
+    def full(self) -> bool:
+        """Whether new work is refused now, whatever it is."""
+        busy = self._begun or self._queue or self._taken >= self._limit * UNITS
+        return len(self._queue) >= self._waiting_limit and bool(busy)
+
+    def overloaded(self) -> Overloaded:
+        """What new work is told while this is `full`: to raise it early saves what would be done for it in vain."""
+        return Overloaded(_delay(self._wait_s(UNITS)))
+
     def now(self) -> float:
         """By the clock that deadlines are told by."""
         return self._clock()
+
+    def _wait_s(self, units: int) -> float:
+        """How long it likely takes until the next in line is done."""
+        return self._mean_s * (units + self._ahead) / UNITS / self._limit
 
     @asynccontextmanager
     async def slot(
@@ -77,15 +93,15 @@ class Slots:
         self._taken += units
 
     async def _wait(self, units: int, admitted: bool, deadline: float) -> None:
-        ahead = units + sum(other for line in (self._begun, self._queue) for _, other in line)
-        wait_s = self._mean_s * ahead / UNITS / self._limit
+        wait_s = self._wait_s(units)
         if not admitted and len(self._queue) >= self._waiting_limit:
-            raise Overloaded(max(0.05, wait_s))
+            raise Overloaded(_delay(wait_s))
         if not admitted and self._clock() + wait_s > deadline:
             raise DeadlineExceeded("the deadline of the call would pass before its turn")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line = self._begun if admitted else self._queue
         line.append((turn, units))
+        self._ahead += units
         try:
             await turn
         except asyncio.CancelledError:
@@ -93,6 +109,7 @@ class Slots:
                 self._give(units)  # the slot was handed over in the same moment
             elif (turn, units) in line:  # else a slot that came free since has passed it over
                 line.remove((turn, units))
+                self._ahead -= units
                 self._hand_over()
             raise
         if not admitted and self._clock() >= deadline:
@@ -112,6 +129,12 @@ class Slots:
                 if not turn.done() and not self._fits(units):
                     return
                 line.popleft()
+                self._ahead -= units
                 if not turn.done():
                     self._take(units)
                     turn.set_result(None)
+
+
+def _delay(wait_s: float) -> float:
+    """What is told of it: to a hundredth, so that what is said of a delay is often what was said before."""
+    return max(0.05, round(wait_s, 2))

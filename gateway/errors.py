@@ -20,6 +20,7 @@ Messages are ASCII, of at most about a kilobyte: they travel in HTTP/2 headers, 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -210,10 +211,22 @@ def status_of(exc: BaseException) -> Status:
         exc = meant
     code = next((_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
     message = str(exc)[:MESSAGE_CHARACTERS]
-    details = [_packed(detail) for detail in exc.details()]
-    if not details:
+    if isinstance(exc, Overloaded):
+        return _refusal(code, message, exc.retry_after_s)
+    return _status(code, message, exc.details())
+
+
+@functools.lru_cache(maxsize=256)
+def _refusal(code: grpc.StatusCode, message: str, retry_after_s: float) -> Status:
+    """Made once for many: under overload most answers are refusals, and there are not many delays."""
+    return _status(code, message, (_retry_info(retry_after_s),))
+
+
+def _status(code: grpc.StatusCode, message: str, details: Sequence[Message]) -> Status:
+    packed = [_packed(detail) for detail in details]
+    if not packed:
         return Status(code, message, ())
-    status = status_pb2.Status(code=code.value[0], message=message, details=details)
+    status = status_pb2.Status(code=code.value[0], message=message, details=packed)
     return Status(code, message, ((DETAILS_KEY, status.SerializeToString()),))
 
 

@@ -181,7 +181,7 @@ class RequestPath:
             entry, absence = await self._cache.lookup_remote(shortcut.key)
             if entry is not None:
                 return self._respond_at_once(task.name, tenant, shortcut, "redis", entry, started, len(data))
-        decoded, input_digest = await self.decode(task, tenant, data)
+        decoded, input_digest = await self.decode(task, tenant, data, self._admit)
         decoded = await self.hear_example(tenant, decoded)
         call = self.prepare(task, tenant, decoded, started, len(data), input_digest)
         remaining_s = context.time_remaining()
@@ -335,18 +335,33 @@ class RequestPath:
         """A place among the engine runs, for one step of a streaming recognizer. Raises `Overloaded`."""
         return self._slots.slot(admitted=admitted)
 
-    async def decode(self, task: Task, tenant: str, data: bytes) -> tuple[wire.Decoded, bytes]:
-        """The request and its input digest; what is large is parsed, checked and hashed in one go in a thread."""
+    async def decode(
+        self, task: Task, tenant: str, data: bytes, admit: Callable[[Any], None] = lambda request: None
+    ) -> tuple[wire.Decoded, bytes]:
+        """The request and its input digest; what is large is parsed, checked and hashed in one go in a thread. `admit`
+        may refuse what was parsed, before the rest is done."""
         keys, limits = self._keys.of(tenant), self._limits
+
+        def parsed() -> Any:
+            request = task.request(data)
+            admit(request)
+            return request
 
         def decoded(request: Any) -> tuple[wire.Decoded, bytes]:
             found = task.decode(request, limits)
             return found, keys.input_digest(task.name, found.canonical)
 
         if len(data) > INLINE_BYTES:
-            return await self.in_thread(lambda: decoded(task.request(data)))
-        request = task.request(data)
+            return await self.in_thread(lambda: decoded(parsed()))
+        request = parsed()
         return await self.in_thread(decoded, request) if task.costly(request) else decoded(request)
+
+    def _admit(self, request: Any) -> None:
+        """Raises `Overloaded` for a request that only an engine can answer while there is no room for it: it changes
+        nothing, so it may be asked in a thread. What may be answered from memory is refused once memory has been asked
+        (`_get`)."""
+        if self._slots.full and not wire.reads_cache(request):
+            raise self._slots.overloaded()
 
     async def _input_digest(self, kind: str, tenant: str, canonical: bytes) -> bytes:
         keys = self._keys.of(tenant)
@@ -499,7 +514,12 @@ class RequestPath:
         newer: bool = False,
     ) -> Answer:
         """Reads through the tiers. Neither reading nor storing is a bypass, still in a flight, which outlives a caller
-        only as long as somebody listens."""
+        only as long as somebody listens. Raises `Overloaded` at once where it could only begin what would be refused.
+        """
+        key, looked = call.key, call.looked
+        full = self._slots.full and call.known is None  # what is known needs no slot
+        if full and self._cache.must_compute(key, refresh=refresh, newer=newer, looked=looked):
+            raise self._slots.overloaded()
         return await self._cache.get(
             call.key,
             compute,
@@ -614,18 +634,23 @@ class RequestPath:
         )
         errand = Errand(call.deadline, early, components=components)
         ERRAND.set(errand)
-        at_once = call.engine.info.at_once
+        slot = functools.partial(self._slots.slot, at_once=call.engine.info.at_once, deadline=call.deadline)
         try:
             async with aclosing(call.engine.run(utterance)) as chunks:
+                if not early:  # all of it is collected at once, so nobody is waited for between two steps
+                    made = []
+                    async with slot():
+                        while (chunk := await self._step(call, errand, chunks)) is not None:
+                            made.append(chunk)
+                    await asyncio.sleep(0)  # who has the slot now begins, before this answer is encoded
+                    for chunk in made:
+                        yield chunk
+                    return
                 admitted = False
                 while True:
                     # A slot for each step, so that a listener who does not read holds none between them.
-                    async with self._slots.slot(admitted=admitted, at_once=at_once, deadline=call.deadline):
-                        begun = self._clock()
-                        async with asyncio.timeout(self._step_limit_s):
-                            chunk = await anext(chunks, None)
-                        call.compute_ms += max(0.0, self._clock() - begun - errand.waited_s) * 1e3
-                        errand.waited_s = 0.0
+                    async with slot(admitted=admitted):
+                        chunk = await self._step(call, errand, chunks)
                     if chunk is None:
                         return
                     admitted = True
@@ -645,6 +670,15 @@ class RequestPath:
             late = isinstance(error, TimeoutError)
             what = f"did not answer within {self._step_limit_s:g} s" if late else "could not answer"
             raise EngineFailed(f"the {call.task.name} engine {what}") from error
+
+    async def _step(self, call: Call, errand: Errand, chunks: AsyncGenerator[Chunk, None]) -> Chunk | None:
+        """The engine's next chunk, None at its end. What it took counts, but for the time of others' work in it."""
+        begun = self._clock()
+        async with asyncio.timeout(self._step_limit_s):
+            chunk = await anext(chunks, None)
+        call.compute_ms += max(0.0, self._clock() - begun - errand.waited_s) * 1e3
+        errand.waited_s = 0.0
+        return chunk
 
     def _compute_whole(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
         components = self._components_of(call)

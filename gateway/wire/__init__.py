@@ -15,6 +15,7 @@ from gateway.wire.requests import (
     decode_streaming_vocode_config,
     decode_synthesize,
     decode_vocode,
+    reads_cache,
     utterance_content,
 )
 from gateway.wire.responses import (
@@ -73,6 +74,7 @@ __all__ = [
     "embed_frame",
     "info_suffix",
     "mel_collector",
+    "reads_cache",
     "recognize_frame",
     "sentences",
     "shift_words",

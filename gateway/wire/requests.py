@@ -112,6 +112,13 @@ def decode_streaming_vocode_config(config: pb.StreamingVocodeConfig, limits: Lim
     return Decoded(b"", None, "", 1.0, "", model, output, 0, control, 0.0)
 
 
+def reads_cache(
+    request: pb.RecognizeRequest | pb.SynthesizeRequest | pb.VocodeRequest | pb.EmbedVoiceRequest,
+) -> bool:
+    """Whether a request may be answered from memory. Never raises: what is wrong with it, decoding says."""
+    return _MODES.get(request.cache_control.mode) not in (Mode.BYPASS, Mode.REFRESH)
+
+
 def costly(request: pb.RecognizeRequest) -> bool:
     """Whether decoding `request` belongs in a thread. Never raises: what is wrong with it, decoding says."""
     try:

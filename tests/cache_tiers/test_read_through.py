@@ -315,6 +315,26 @@ async def test_who_has_looked_does_not_look_again_and_is_told_what_it_said(house
     answer.release()
 
 
+async def test_what_must_be_computed_is_known_without_waiting(house: House) -> None:
+    cache = house.cache
+    assert not cache.must_compute(KEY)  # the remote tier may hold it
+    assert cache.must_compute(KEY, looked="absent")
+    assert cache.must_compute(KEY, newer=True)
+    house.remote.hint = False
+    assert cache.must_compute(KEY)
+    house.model.gate.clear()
+    answer = await house.ask()
+    assert not cache.must_compute(KEY)  # it may be followed
+    assert not cache.must_compute(KEY, newer=True)
+    assert cache.must_compute(KEY, refresh=True)
+    assert cache.must_compute(OTHER)
+    house.model.gate.set()
+    assert [frame async for frame in answer.frames] == COMPUTED
+    assert not cache.must_compute(KEY)  # the device tier has it
+    assert not cache.must_compute(KEY, looked="absent")
+    assert cache.must_compute(KEY, newer=True)
+
+
 async def test_an_expired_remote_entry_is_a_miss(house: House) -> None:
     house.remote.held[KEY] = replace(STORED, expires=NOW)
     assert (await house.read())[0] is Source.MISS

@@ -101,6 +101,37 @@ async def test_past_the_queue_a_caller_is_told_when_to_come_back() -> None:
     await third.finish()
 
 
+async def test_that_there_is_no_room_is_known_before_anything_is_done() -> None:
+    clock = Clock()
+    slots, log = made(1, 2, clock), list[int]()
+    runners = []
+    for number in range(3):
+        assert not slots.full
+        runners.append(Runner(slots, number, log))
+        await settled()
+    assert slots.full
+    with pytest.raises(Overloaded) as refused:
+        async with slots.slot():
+            pass
+    assert slots.overloaded().retry_after_s == refused.value.retry_after_s
+    runners[1].task.cancel()
+    await settled()
+    assert not slots.full
+    for runner in (runners[0], runners[2]):
+        await runner.finish()
+    clock.now += 1.0
+    async with slots.slot():
+        assert slots.overloaded().retry_after_s < refused.value.retry_after_s  # nobody waits any more
+
+
+async def test_where_nobody_may_wait_there_is_no_room_once_all_run() -> None:
+    slots = made(1, 0)
+    assert not slots.full
+    async with slots.slot():
+        assert slots.full
+    assert not slots.full
+
+
 async def test_what_was_admitted_before_waits_in_line_though_the_queue_is_full() -> None:
     slots, log = made(1, 1), list[int]()
     first, second = Runner(slots, 1, log), Runner(slots, 2, log)

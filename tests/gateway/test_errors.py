@@ -94,6 +94,9 @@ def test_overload_says_when_to_try_again() -> None:
     retry = error_details_pb2.RetryInfo()
     assert details(Overloaded(1.5)).details[0].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 1500
+    assert details(Overloaded(2.5)).details[0].Unpack(retry)
+    assert retry.retry_delay.ToMilliseconds() == 2500
+    assert status_of(Overloaded(1.5, "too many streams")).message == "too many streams; try again in 1.5 s"
 
 
 @pytest.mark.parametrize(

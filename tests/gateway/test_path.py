@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -16,6 +18,8 @@ import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 
 from cache_tiers.entry import CacheKey
+from gateway import app
+from gateway.admission import Slots
 from gateway.errors import DETAILS_KEY
 from models.engine import ERRAND, Busy, EngineError, Errand, TooLate
 from protos.refrain.v1 import cache_pb2, speech_pb2
@@ -396,6 +400,86 @@ async def test_more_callers_than_the_queue_holds_are_told_when_to_come_back(tmp_
         rig.speaker.open.set()
         assert (await running).cache_info.status == Status.MISS
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def no_room(tmp_path: Path, *known: str, **tables: Any) -> AsyncIterator[tuple[Rig, asyncio.Task[Any]]]:
+    """A gateway that knows some texts, and whose only worker is held up by "One.", with no place to wait."""
+    async with gateway(tmp_path, engines={"workers": 1, "queue": 0}, **tables) as rig:
+        for text in known:
+            await rig.speech.Synthesize(say(text))
+        await rig.running.tier.drain()
+        rig.speaker.open.clear()
+        rig.speaker.started.clear()
+        running = asyncio.ensure_future(rig.speech.Synthesize(say("One.")))
+        await rig.speaker.started.wait()
+        yield rig, running
+        rig.speaker.open.set()
+        await running
+
+
+async def refusal(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    told = error_details_pb2.RetryInfo()
+    assert from_trailers(caught.value).details[0].Unpack(told)
+    assert told.retry_delay.ToTimedelta().total_seconds() > 0
+    return caught.value
+
+
+async def test_with_no_room_only_what_an_engine_must_answer_is_refused(tmp_path: Path) -> None:
+    async with no_room(tmp_path, "Known.") as (rig, running):
+        runs = rig.speaker.runs
+        anew = [say("Known.", cache_control={"mode": mode}) for mode in (CONTROL.BYPASS, CONTROL.REFRESH)]
+        for request in (say("New."), say("Known.", cache_control=OLD), *anew):
+            await refusal(rig.speech.Synthesize(request))
+        assert rig.speaker.runs == runs
+        assert len(rig.running.cache.flights) == 1
+        assert (await rig.speech.Synthesize(say("Known."))).cache_info.status == Status.HIT_EXACT
+        follower = asyncio.ensure_future(rig.speech.Synthesize(say("One.")))
+        await until(lambda: rig.running.cache.stats.coalesced)
+        rig.speaker.open.set()
+        assert (await running).cache_info.status == Status.MISS
+        assert (await follower).cache_info.status == Status.COALESCED
+        assert (await rig.speech.Synthesize(say("New."))).cache_info.status == Status.MISS
+
+
+async def test_with_no_room_what_redis_has_is_answered(tmp_path: Path) -> None:
+    async with no_room(tmp_path, "Known.", device={"size": 1_000}) as (rig, _):
+        info = (await rig.speech.Synthesize(say("Known."))).cache_info
+        assert (info.status, info.tier) == (Status.HIT_EXACT, "redis")
+
+
+async def test_with_no_room_what_looks_nowhere_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """So what is wrong with it is told once there is room."""
+    wrong = say("Two.", voice={"name": "nobody"}, cache_control={"mode": CONTROL.BYPASS})
+    large = hear(noise(10.0), cache_control={"mode": CONTROL.BYPASS})  # parsed in a thread
+    async with no_room(tmp_path) as (rig, running):
+        await refusal(rig.speech.Synthesize(wrong))
+        await refusal(rig.speech.Recognize(large))
+        rig.speaker.open.set()
+        await running
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await rig.speech.Synthesize(wrong)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_who_collects_an_answer_holds_one_slot_and_who_hears_it_takes_one_for_each_step(tmp_path: Path) -> None:
+    taken: list[bool] = []
+
+    class Counted(Slots):
+        def slot(self, **asked: Any) -> Any:
+            taken.append(asked.get("admitted", False))
+            return super().slot(**asked)
+
+    with mock.patch.object(app, "Slots", Counted):
+        async with gateway(tmp_path) as rig:
+            whole = await rig.speech.Synthesize(say("One.", audio_config={"audio_encoding": speech_pb2.LINEAR16}))
+            assert taken == [False]
+            heard = await _speak(rig, ["One."])
+    assert heard.audio == whole.audio_content
+    assert taken == [False, False, True, True]  # two chunks and the end
 
 
 TOKENS = {"alpha-token": "alpha", "beta-token": "beta"}
