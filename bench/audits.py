@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench.audit_widths import measure_widths
 from bench.figures import Figure, Figures
 from gateway.fingerprint.audit import EDGES, SETS, Audit, Judgement
-from gateway.path import POWER_LONG, POWER_SHORT
+from gateway.judging import POWER_LONG, POWER_SHORT
 
 Array = npt.NDArray[np.float64]
 Random = np.random.Generator

@@ -25,7 +25,7 @@ from bench.codecs import RATE
 from bench.distort import Random, Surroundings, copy_of
 from bench.figures import Figure, Figures
 from bench.swaps import Confusable
-from gateway.path import RIGHT, WRONG
+from gateway.judging import RIGHT, WRONG
 from models.recognizer import Recognizer
 from models.registry.store import EMBEDDED
 from models.utterance import Samples

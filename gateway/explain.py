@@ -18,12 +18,13 @@ import numpy as np
 from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.read_through import ReadThrough
 from gateway import audio
+from gateway.call import Call
 from gateway.errors import Overloaded
 from gateway.fingerprint.bits import MAX_S, MIN_POWER, Fingerprint
 from gateway.fingerprint.index import Explained, RecallIndex
 from gateway.fingerprint.listen import listen
 from gateway.fingerprint.verify import Verdict
-from gateway.path import Call, RequestPath
+from gateway.path import RequestPath
 from gateway.recall import Recall
 from gateway.stats import AuditCount
 from gateway.tasks import RECOGNIZE

@@ -14,28 +14,28 @@ flight of another input: a false match does not outlive its request.
 from __future__ import annotations
 
 import array
-import asyncio
 import functools
 import logging
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from cache_tiers.device import Lease
 from cache_tiers.entry import CacheKey, Entry
-from cache_tiers.read_through import Absence, Answer, ReadThrough, Source
+from cache_tiers.read_through import Answer, ReadThrough, Source
 from gateway import wire
 from gateway.admission import Slots
 from gateway.audio import waveform
-from gateway.audits import Recalled, TenantPolicy, near_of, respoken_of
-from gateway.components import CallComponents, ComponentCache
+from gateway.audits import Recalled, TenantPolicy, respoken_of
+from gateway.call import Call
+from gateway.components import ComponentCache
+from gateway.computing import Computing, in_thread
 from gateway.encoders import Listener
 from gateway.engines import Engines
-from gateway.errors import BadField, DeadlineExceeded, EngineFailed, NotCached, Overloaded, listed
-from gateway.fingerprint.audit import Judgement
+from gateway.errors import BadField, DeadlineExceeded, NotCached, listed
+from gateway.judging import Judging
 from gateway.keys import KeyFields, Keys, TenantKeys
 from gateway.notes import Fuzzy, Notes
 from gateway.observe import Observer, Outcome
@@ -46,12 +46,9 @@ from gateway.shortcuts import Shortcut, Shortcuts
 from gateway.stats import ABSENT, NOT_LOOKED, SPARED, TOO_OLD, UNAVAILABLE, UNLIKE, WITHHELD
 from gateway.tasks import INLINE_BYTES, RECOGNIZE, SYNTHESIZE, Task
 from gateway.tenants import CallContext, Tenants
-from gateway.text import SPEAKABLE
 from gateway.voices import NoNearVoice, VoiceBook
 from gateway.wire.messages import transcript_of
-from models.engine import ERRAND, Busy, Engine, EngineError, Errand, TooLate, Unfit, Witness
-from models.text import NothingToSpeak
-from models.utterance import Chunk, Transcript, Utterance, Waveform
+from models.engine import Engine, Unfit
 
 T = TypeVar("T")
 log = logging.getLogger("refrain.path")
@@ -63,58 +60,7 @@ MISS, HIT_EXACT, HIT_FUZZY, COALESCED, BYPASS = (
     wire.Status.COALESCED,
     wire.Status.BYPASS,
 )
-RIGHT, WRONG = -1.0, 4.0
-"""Audits: the engine's log-odds that a remembered text is wrong, up to which it counts as right, and from which as
-wrong; undecided between."""
 _ABSENCES = {"": 0, "spared": SPARED, "absent": ABSENT, "unavailable": UNAVAILABLE}
-SHORT_LETTERS = 12
-POWER_SHORT, POWER_LONG = 0.7, 0.07
-"""What share of wrong texts is so found among those of which the embedded recognizer is sure: of one or two words, and
-of longer ones. Measured by `bench.verdicts`; docs/audits.md."""
-
-
-@dataclass(slots=True)
-class Call:
-    """One request, as far as the path has brought it."""
-
-    task: Task
-    tenant: str
-    keys: TenantKeys
-    policy: TenantPolicy
-    decoded: wire.Decoded
-    engine: Engine
-    fields: KeyFields
-    input_digest: bytes
-    key: CacheKey
-    near: Recalled | None
-    """What the voice by embedding and the mood by example resolved to; None where both are named."""
-    started: float
-    bytes_in: int
-    compute_ms: float = 0.0
-    lookup_ms: float = 0.0
-    deadline: float = math.inf
-    """By the clock of the slots."""
-    spoken: Spoken | None = None
-    """The take, where the request names a session in which commands said again may be answered as before."""
-    known: Transcript | None = None
-    """What a streaming recognizer has already made of the recording, so that a miss need not read it again."""
-    looked: Absence = ""
-    """Why no tier had the answer under the own key a moment ago, where that was asked already."""
-    cause: int = 0
-    """Why no tier could answer, a number of stats.CAUSES."""
-
-    @property
-    def fuzzy(self) -> bool:
-        return self.task is RECOGNIZE and self.known is None and self.policy.looks(self.decoded.control.match)
-
-    def tags(self) -> tuple[str, ...]:
-        """What the answer can be evicted by. Made on a miss only."""
-        tags = [self.keys.tag("engine", self.fields.engine)]
-        if self.fields.voice:
-            tags.append(self.keys.tag("voice", self.fields.voice))
-        if self.decoded.control.subject_id:
-            tags.append(self.keys.tag("subject", self.decoded.control.subject_id))
-        return tuple(tags)
 
 
 @dataclass(slots=True)
@@ -156,14 +102,16 @@ class RequestPath:
         components: ComponentCache | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self._components, self._recorder = components, recorder
-        self._notes = notes
+        self._recorder, self._notes = recorder, notes
         self._cache, self._keys, self._tenants, self._policies = cache, keys, tenants, policies
         self._engines, self._limits, self._voices, self._recall = engines, limits, voices, recall
         self._listener, self._audits = listener, recall.audits
         self._slots, self._observer, self._pool, self._clock, self._wall = slots, observer, pool, clock, wall
-        self._step_limit_s = step_limit_s
         self._shortcuts = Shortcuts()
+        self._computing = Computing(
+            slots=slots, observer=observer, pool=pool, clock=clock, step_limit_s=step_limit_s, components=components
+        )
+        self._judging = Judging(self._audits, slots, listener, self._computing)
 
     # ------------------------------------------------------------------------------------------ whole answers
 
@@ -203,7 +151,7 @@ class RequestPath:
     async def answer(self, call: Call, data: bytes | None = None) -> bytes:
         """The whole answer of a prepared call, wherever it comes from. `data`: the request, for the next one's sake."""
         while True:
-            served = await self._serve(call, self._compute_whole(call))
+            served = await self._serve(call, self._computing.whole(call))
             try:
                 body = b"".join([frame async for frame in served.frames])
                 break
@@ -291,7 +239,7 @@ class RequestPath:
         prepared(call)
         if self._recorder is not None:
             self._recorder.take(call)
-        compute = self._compute_frames(call) if task.frames is not None else self._compute_whole(call)
+        compute = self._computing.frames(call) if task.frames is not None else self._computing.whole(call)
         served = await self._serve(call, compute)
         sent, first = 0, 0.0
         try:
@@ -371,7 +319,7 @@ class RequestPath:
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Blocking work, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+        return await in_thread(self._pool, work, *args)
 
     def prepare(
         self,
@@ -420,7 +368,7 @@ class RequestPath:
             bytes_in=bytes_in,
         )
         if near is not None:
-            self._vouch(call, near)
+            self._judging.vouch(call, near)
         return call
 
     async def hear_example(self, tenant: str, decoded: wire.Decoded) -> wire.Decoded:
@@ -501,7 +449,7 @@ class RequestPath:
         """What a hit under the own key is called, its similarity and entry_id; a fuzzy one may be audited."""
         if call.near is None:
             return HIT_EXACT, 1.0, "e" + call.key.digest.hex()
-        self._audit_near(call, call.near)
+        self._judging.near(call, call.near)
         return HIT_FUZZY, call.near.similarity, call.keys.pair_id(call.near.query, call.near.digest, "n")
 
     async def _get(
@@ -585,11 +533,7 @@ class RequestPath:
         frames = [frame async for frame in served.frames]
         served.release()
         shifted = [wire.shift_words(frame, recalled.offset_s, call.decoded.input_seconds) for frame in frames]
-        words = transcript_of(frames[0])
-        audited = replace(call, deadline=math.inf)  # whose compute time is not the answer's, should that be withheld
-        if not self._slots.waiting:  # audits never stand in a caller's way
-            language, judge = call.fields.language, functools.partial(self._judge, audited, words)
-            self._audits.maybe_audit(books, recalled, judge, language, key.digest)
+        self._judging.recalled(call, recalled, books, transcript_of(frames[0]), key)
         if not self._audits.may_serve(books, recalled):
             call.cause = WITHHELD
             return None
@@ -609,150 +553,6 @@ class RequestPath:
         return Served(
             status, answer.frames, answer.tier, answer.age_s, similarity, answer.cost_ms, entry_id, answer.release
         )
-
-    # --------------------------------------------------------------------------------------------- computing
-
-    def _components_of(self, call: Call) -> CallComponents | None:
-        """What the engine may remember of this call. Asked for before the answer is, lest an erasure fall between."""
-        maker = call.engine.info.component
-        if self._components is None or not maker:
-            return None
-        return self._components.of_call(call.keys, maker, call.tags(), call.decoded.control)
-
-    async def _run(
-        self, call: Call, components: CallComponents | None = None, *, early: bool = False
-    ) -> AsyncGenerator[Chunk, None]:
-        """The engine's chunks, `early` where the caller gets each at once; the time spent in the engine is the answer's
-        compute cost. Audits compute without `components`: they judge what memory gives."""
-        decoded = call.decoded
-        utterance = Utterance(
-            content=wire.utterance_content(call.task.name, decoded.canonical),
-            voice=call.fields.voice,
-            emotion=decoded.emotion,
-            speed=decoded.speed,
-            language=decoded.language,
-        )
-        errand = Errand(call.deadline, early, components=components)
-        ERRAND.set(errand)
-        slot = functools.partial(self._slots.slot, at_once=call.engine.info.at_once, deadline=call.deadline)
-        try:
-            async with aclosing(call.engine.run(utterance)) as chunks:
-                if not early:  # all of it is collected at once, so nobody is waited for between two steps
-                    made = []
-                    async with slot():
-                        while (chunk := await self._step(call, errand, chunks)) is not None:
-                            made.append(chunk)
-                    await asyncio.sleep(0)  # who has the slot now begins, before this answer is encoded
-                    for chunk in made:
-                        yield chunk
-                    return
-                admitted = False
-                while True:
-                    # A slot for each step, so that a listener who does not read holds none between them.
-                    async with slot(admitted=admitted):
-                        chunk = await self._step(call, errand, chunks)
-                    if chunk is None:
-                        return
-                    admitted = True
-                    yield chunk
-        except Unfit as error:
-            raise BadField("recording.content", decoded.canonical, "a recording of speech", str(error)) from error
-        except Busy as error:
-            raise Overloaded(error.retry_after_s) from error
-        except TooLate as error:
-            raise DeadlineExceeded("the deadline of the call would pass before its turn") from error
-        except NothingToSpeak as error:
-            raise BadField("input.text", decoded.canonical.decode(), SPEAKABLE, str(error)) from error
-        except (EngineError, TimeoutError, ValueError) as error:
-            self._observer.engine_failed(call.fields.engine)
-            facts = {"task": call.task.name, "engine": call.fields.engine[:12]}
-            log.exception("engine failed", extra={"fields": facts})
-            late = isinstance(error, TimeoutError)
-            what = f"did not answer within {self._step_limit_s:g} s" if late else "could not answer"
-            raise EngineFailed(f"the {call.task.name} engine {what}") from error
-
-    async def _step(self, call: Call, errand: Errand, chunks: AsyncGenerator[Chunk, None]) -> Chunk | None:
-        """The engine's next chunk, None at its end. What it took counts, but for the time of others' work in it."""
-        begun = self._clock()
-        async with asyncio.timeout(self._step_limit_s):
-            chunk = await anext(chunks, None)
-        call.compute_ms += max(0.0, self._clock() - begun - errand.waited_s) * 1e3
-        errand.waited_s = 0.0
-        return chunk
-
-    def _compute_whole(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
-        components = self._components_of(call)
-
-        async def compute() -> AsyncIterator[bytes]:
-            chunks: list[Chunk] = [call.known] if call.known else [chunk async for chunk in self._run(call, components)]
-            if call.task.brief(call.decoded, chunks):
-                yield call.task.whole(call.decoded, chunks)
-            else:
-                yield await self.in_thread(call.task.whole, call.decoded, chunks)
-
-        return compute
-
-    def _compute_frames(self, call: Call) -> Callable[[], AsyncIterator[bytes]]:
-        components = self._components_of(call)
-
-        async def compute() -> AsyncIterator[bytes]:
-            assert call.task.frames is not None
-            encoder = call.task.frames(call.decoded)
-            async with aclosing(self._run(call, components, early=True)) as chunks:
-                async for chunk in chunks:
-                    for frame in encoder.push(chunk):
-                        yield frame
-            for frame in encoder.finish():
-                yield frame
-
-        return compute
-
-    async def _judge(self, call: Call, remembered: str) -> tuple[Judgement, float]:
-        """Whether the remembered words are what the new recording says: by reading it, and, where the reading differs,
-        by asking how unlikely they are, for a small recognizer mishears noise and must not accuse for that.
-
-        Where the engine cannot be asked, another reading is nobody's verdict, which counts as wrong in the bound; so
-        such a judge misses nothing, and his power is 1.
-        """
-        witness = hasattr(call.engine, "disbelief")
-        power = (POWER_SHORT if len(remembered) <= SHORT_LETTERS else POWER_LONG) if witness else 1.0
-        chunks = [chunk async for chunk in self._run(call)]
-        if any(isinstance(chunk, Transcript) and chunk.text == remembered for chunk in chunks):
-            return "right", power
-        if not witness:
-            return "unjudged", 1.0
-        waveform = cast(Waveform, wire.utterance_content(call.task.name, call.decoded.canonical))
-        disbelief = await cast(Witness, call.engine).disbelief(waveform, remembered)
-        return ("right" if disbelief <= RIGHT else "wrong" if disbelief >= WRONG else "undecided"), power
-
-    def _vouch(self, call: Call, near: Recalled) -> None:
-        """Raises `BadField` where what was asked must not be taken for what it is near to: somebody said that it is
-        not, or audits have stopped fuzzy answers; then it is audited all the same, for that alone can let it through.
-        """
-        field = "voice.embedding" if call.decoded.likeness is None else "voice.emotion_audio"
-        what = f"near voice '{call.fields.voice}' and mood '{call.fields.emotion}'"
-        books = near_of(call.tenant)
-        if self._audits.shunned(books)(near.query, near.digest):
-            raise BadField(field, what, "another, or a voice and a mood by name", "was reported or found to be wrong")
-        if not self._audits.may_serve(books, near):
-            self._audit_near(call, near)
-            raise BadField(field, what, "a voice and a mood by name", "audits have stopped this tenant's near ones")
-
-    def _audit_near(self, call: Call, near: Recalled) -> None:
-        audited = replace(call, deadline=math.inf)  # whose compute time is not that of the answer
-        if not self._slots.waiting:  # audits never stand in a caller's way
-            judge = functools.partial(self._judge_near, audited)
-            self._audits.maybe_audit(near_of(call.tenant), near, judge, call.fields.voice, call.key.digest)
-
-    async def _judge_near(self, call: Call) -> tuple[Judgement, float]:
-        """Whether the answer sounds as was asked: by making it once more, and listening. What these ears are not sure
-        of counts as nobody's judgement: how much they miss is not known."""
-        decoded = call.decoded
-        chunks = [chunk async for chunk in self._run(call)]
-        embedding = decoded.voice if isinstance(decoded.voice, tuple) else None
-        mood = decoded.emotion if decoded.likeness is not None else None
-        right = await self._listener.judge(chunks, call.fields.voice, embedding, mood)
-        return ("unjudged" if right is None else "right" if right else "wrong"), 1.0
 
     # -------------------------------------------------------------------------------------------- afterwards
 

@@ -34,7 +34,7 @@ from gateway.wire.recorded import RECORDED, recorded, recorded_of
 from gateway.wire.values import Mode
 
 if TYPE_CHECKING:
-    from gateway.path import Call
+    from gateway.call import Call
     from gateway.wire import Decoded
 
 KNOWN: Final = 1 << 17

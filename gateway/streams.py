@@ -16,8 +16,9 @@ from google.protobuf.message import Message
 from gateway import wire
 from gateway.audio import AudioCollector, waveform
 from gateway.budget import Budget, Share
+from gateway.call import Call
 from gateway.errors import BadField, DeadlineExceeded
-from gateway.path import Call, RequestPath
+from gateway.path import RequestPath
 from gateway.tasks import RECOGNIZE, SYNTHESIZE, VOCODE
 from gateway.tenants import CallContext
 from gateway.wire.messages import parse
