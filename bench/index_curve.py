@@ -15,8 +15,8 @@ from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.index import RecallIndex
 from gateway.fingerprint.keys import Shape
 
-SHAPES: Final = (Shape(10, 3, 4), Shape(11, 3, 4), Shape(12, 3, 4), Shape(16, 2, 6), Shape(14, 3, 6), Shape(16, 3, 6))
-BUDGETS: Final = (512, 2048)
+SHAPES: Final = (Shape(8, 3, 4), Shape(9, 3, 4), Shape(11, 3, 4), Shape(16, 2, 6), Shape(14, 3, 6), Shape(16, 3, 6))
+BUDGETS: Final = (512, 1536)
 
 
 @dataclass(frozen=True, slots=True)

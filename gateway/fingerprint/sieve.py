@@ -38,9 +38,9 @@ class Sieve:
         blocks, bits = self._places(hashes)
         rows = self._rows.array
         while len(blocks):
-            rows[blocks] |= bits
+            rows[blocks] = rows.take(blocks, axis=0) | bits
             # Of two keys for one block in one call the last wins: those that lost go again, a few times at most.
-            lost = ((rows[blocks] & bits) != bits).any(axis=1)
+            lost = np.flatnonzero(((rows.take(blocks, axis=0) & bits) != bits).view(np.uint64))
             blocks, bits = blocks[lost], bits[lost]
             if len(blocks) > 64:
                 order = np.argsort(blocks)
@@ -52,10 +52,10 @@ class Sieve:
         block, mixed = self._blocks(hashes)
         # One of the eight words turns seven strangers of ten away: the others are looked at for what is left.
         first = np.uint64(1) << ((mixed >> _SHIFTS[0]) & _SIX)
-        found = (self._rows.array[block, 0] & first) != 0
+        found = (self._rows.array.reshape(-1).take(block * _WORDS) & first) != 0
         left = np.flatnonzero(found)
         bits = np.uint64(1) << ((mixed[left, None] >> _SHIFTS) & _SIX)
-        found[left] = ((self._rows.array[block[left]] & bits) == bits).all(axis=1)
+        found[left] = ((self._rows.array.take(block[left], axis=0) & bits) == bits).all(axis=1)
         return np.asarray(found)
 
     def _places(self, hashes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:

@@ -8,18 +8,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.keys import Ints
 from gateway.fingerprint.rows import Rows
+from models.signs import Words
 
 ROUND: Final = 8
 """Frames that room is given out in."""
 _SHARDS: Final = 256
 Tags = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The frames of several recordings behind each other, `lengths` of each."""
+
+    bits: Words
+    mask: Words
+    level: npt.NDArray[np.uint8]
+    lengths: Ints
+
+    @classmethod
+    def of(cls, fps: Sequence[Fingerprint]) -> Joined:
+        none = [np.zeros(0, np.uint32)]
+        bits, mask = (np.concatenate([getattr(fp, name) for fp in fps] or none) for name in ("bits", "mask"))
+        level = np.concatenate([fp.level for fp in fps] or [np.zeros(0, np.uint8)])
+        return cls(bits, mask, level, np.array([len(fp.bits) for fp in fps], np.int64))
 
 
 class Store:
@@ -61,18 +81,29 @@ class Store:
         return 9 * self._used + (8 + 2 + 1 + 4 + 4 + 8) * self.slots
 
     @property
+    def pairs(self) -> npt.NDArray[np.uint64]:
+        """Bits and mask of a frame as one number, mask above bits. Keep no view across `add_many`."""
+        return self.words.array.view(np.uint64)[:, 0]
+
+    @property
     def removed(self) -> int:
         """Slots whose keys may still be in the table."""
         return len(self._retired)
 
+    @property
+    def some_alive(self) -> npt.NDArray[np.bool_] | None:
+        """`alive`, or None where no slot ever given out is without a recording."""
+        return None if self._count == self.slots else self.alive.array
+
     def slot(self, id: bytes) -> int | None:
         return self._by_id[hash(id) % _SHARDS].get(id)
 
-    def add_many(self, entries: Sequence[tuple[bytes, Fingerprint, Tags]]) -> Ints:
-        """The slots of recordings whose ids are all different, and not known yet."""
+    def add_many(self, entries: Sequence[tuple[bytes, Fingerprint, Tags]], joined: Joined) -> Ints:
+        """The slots of recordings whose ids are all different, and not known yet; `joined` are their frames."""
         slots, starts = [], []
-        for id, fp, _ in entries:
-            start = self._room_for(len(fp))
+        lengths = joined.lengths.tolist()
+        for (id, _, _), length in zip(entries, lengths, strict=True):
+            start = self._room_for(length)
             if self._reusable:
                 slot = self._reusable.pop()
                 self.ids[slot] = id
@@ -84,14 +115,10 @@ class Store:
             starts.append(start)
         self.words.reserve(self._used)
         self.level.reserve(self._used)
-        words, level = self.words.array, self.level.array
-        for (_, fp, _), start in zip(entries, starts, strict=True):
-            end = start + len(fp)
-            words[start:end, 0] = fp.bits
-            words[start:end, 1] = fp.mask
-            level[start:end] = fp.level
-        del words, level  # or the arrays could not move when they grow next
-        lengths = [len(fp) for _, fp, _ in entries]
+        before = np.cumsum(joined.lengths) - joined.lengths
+        at = np.repeat(np.array(starts, np.int64) - before, joined.lengths) + np.arange(len(joined.bits))
+        self.pairs[at] = joined.bits | joined.mask.astype(np.uint64) << np.uint64(32)
+        self.level.array[at] = joined.level
         tagsets = [self._tagset_of(tags) for _, _, tags in entries]
         seconds = [fp.seconds for _, fp, _ in entries]
         for rows, values in (
@@ -104,7 +131,7 @@ class Store:
             rows.reserve(self.slots)
             rows.array[slots] = values
         self._count += len(entries)
-        self.frames += sum(lengths)
+        self.frames += len(joined.bits)
         return np.array(slots, np.int64)
 
     def _room_for(self, frames: int) -> int:

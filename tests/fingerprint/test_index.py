@@ -10,8 +10,9 @@ import pytest
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.flat import sketch
 from gateway.fingerprint.index import RecallIndex
-from gateway.fingerprint.keys import HASH_BITS, probes, stored_keys
+from gateway.fingerprint.keys import HASH_BITS, Shape, probes, stored_keys
 from gateway.fingerprint.listen import listen
+from gateway.fingerprint.rank import Places
 from gateway.fingerprint.rows import Rows
 from gateway.fingerprint.table import PLACES, SAME, KeyTable
 from models.utterance import Samples
@@ -128,11 +129,11 @@ def test_accept_can_veto_and_min_similarity_can_only_tighten(index: RecallIndex)
 
 
 def test_growing_past_the_scan_changes_to_keys_and_keeps_everything() -> None:
-    index = RecallIndex(100, flat_frames=1500)
+    index = RecallIndex(100, flat_frames=1500, shape=Shape(16, 3, 6))
     for seed in SEEDS:
         index.add(name(seed), of(seed), ("all",))
     assert all(index.lookup(heard(seed)) is None for seed in range(900, 920))
-    assert index.turned_away > 0, "most strangers end at the Bloom filter"
+    assert index.turned_away > 0, "with keys as long as these most strangers end at the Bloom filter"
     assert all(index.lookup(heard(seed)) is not None for seed in SEEDS)
     index.rebuilding = True
     assert index.lookup(heard(3)) is not None
@@ -197,6 +198,28 @@ def test_a_walk_leaves_the_removed_behind_in_table_and_filter() -> None:
     assert set(table.find(hashes.ravel())[1].tolist()) == set(range(50, 100))
 
 
+def test_a_table_of_which_nothing_was_removed_fills_up_alike_and_faster() -> None:
+    """`alive` is None then, and rows are filled by counting; otherwise the free places of each are looked for."""
+    rng = np.random.default_rng(3)
+    tables, alive = (KeyTable(), KeyTable()), np.ones(600, np.bool_)
+    # The lowest rows overflow.
+    keys = [rng.integers(0, 1 << (HASH_BITS - slot % 3), 300).astype(np.uint64) for slot in range(600)]
+    for slot, hashes in enumerate(keys):
+        for table, of_all in zip(tables, (alive, None), strict=True):
+            table.add(hashes, np.full(300, slot), np.arange(300), of_all)
+    assert tables[0].walks > 0
+    asked = np.concatenate(keys)
+    found = [table.find(asked) for table in tables]
+    assert tables[0].count == tables[1].count == len(found[0][0]) < len(asked)
+    assert all(np.array_equal(*both) for both in zip(*found, strict=True))
+    alive[:] = False
+    tables[1].add(asked[:100], np.full(100, 0), np.arange(100), alive)
+    again = tables[1].find(asked[:100])
+    assert set(zip(again[0].tolist(), again[1].tolist(), again[2].tolist(), strict=True)) >= {
+        (n, 0, n) for n in range(100)
+    }, "what was removed makes room"
+
+
 def test_a_key_that_everybody_has_leaves_room_for_others_in_its_row() -> None:
     table = KeyTable()
     alive = np.ones(200, np.bool_)
@@ -250,6 +273,19 @@ def test_sharing_keys_alone_makes_no_candidate() -> None:
     assert index.lookup(heard(7)) is None
     index.add(name(7), right)
     assert [one.id for one in index.candidates(heard(7))] == [name(7)]
+
+
+def test_of_places_that_say_the_same_one_is_looked_at() -> None:
+    slots = np.array([9, 2, 9, 9, (1 << 24) - 2])
+    frames = np.array([4, 7, 6, 6, 2047])
+    at = np.array([10, 0, 14, 15, 0])
+    once = Places(slots, frames, at).once()
+    assert list(zip(once.slots.tolist(), once.frames.tolist(), once.at.tolist(), strict=True)) == [
+        (2, 7, 0),
+        (9, 4, 10),  # and (9, 6, 14) is as late in the query as in the recording
+        (9, 6, 15),
+        ((1 << 24) - 2, 2047, 0),
+    ]
 
 
 @pytest.mark.parametrize("speed", [0.98, 0.99, 1.01, 1.02])
