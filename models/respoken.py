@@ -1,24 +1,27 @@
 """The same command said again: whether a recording says what the same speaker said before, in whatever language.
 
 A small network makes of every 20 ms of speech a vector in which two takes of a word by one speaker are close and other
-sounds are not; dynamic time warping lays two takes over each other at the least mean distance. No words are known to
-it: a take is only ever compared with takes of the same session. The decision is open-set: the nearest take must be near
-by itself, and nearer than the nearest that means something else.
+sounds are not; dynamic time warping lays two takes over each other at the least mean distance. The nearest are looked
+at along the path (`models.respoken_path`), and get log odds of saying the same. No words are known to it: a take is
+only ever compared with takes of the same session. The decision is open-set: the likeliest take must be likely by
+itself, and likelier than the likeliest that means something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from models.hearing import BANDS, HOP, features
 from models.onnx import ModelFileError, OnnxModel
+from models.respoken_path import DIMENSIONS, Judge, Places, evidence, lay
 from models.speaker import SILENT, levelled
 from models.utterance import RECOGNIZER_RATE, Samples
 
@@ -33,40 +36,42 @@ AROUND: Final = 2
 """Frames kept before the first spoken frame and after the last."""
 MEAN_SHARE: Final = 0.5
 """How much of each band's mean is taken away: all of it would take the vowel of a short word with the microphone."""
-BEYOND: Final = 2.0
-"""The distance of what is not there; no two frames are further apart."""
+JOINED: Final = 2
+"""Bands of the spectrum that are averaged to one: pitch must not be seen between its harmonics."""
 
-FEW: Final = 3
-"""Takes of other words that must be known before their median distance says anything."""
-STRANGE: Final = 0.72
-"""What that is in the mean."""
+LOOKED_AT: Final = 6
+"""Takes nearest by mean distance that are looked at along their paths; that costs more than the distance does."""
+UNLIKELY: Final = -8.0
+"""Log odds below which a rival is none."""
 
 Take = Samples
-"""What is kept of a recording: its frames, float32 [n, dimensions], each of unit norm."""
+"""What is kept of a recording, float32 [n, DIMENSIONS + bands / 2]: at each step the network's vector, of unit norm,
+and the spectrum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The nearest of the takes a recording was compared with."""
+    """The likeliest of the takes a recording was compared with."""
 
     number: int
     """Its place among them."""
     distance: float
     """Mean distance of frames laid over each other, 0 to 2."""
+    odds: float
+    """Log odds that the same is said."""
     rival: float
-    """The distance of the nearest take that means something else, at most the option far."""
+    """The same of the likeliest take that means something else, at least UNLIKELY."""
     score: float
-    """Weight x rival + typical x (the median distance of takes that mean something else) - distance. Without three of
-    those, the median is taken for that of strangers."""
+    """Odds - weight x rival - the logarithm of how many takes there are: each is as likely beforehand to be the one."""
 
 
 class Respoken:
     """A model folder, ready to hear 16 kHz speech. Calls block and are thread-safe.
 
     Options of the manifest: bands, stride and context (feature frames a vector stands for, and those it depends on,
-    each side), threshold (the score from which a take is taken for the same command said again), weight, typical and
-    far (see `Match`), stretch (how many times as long as the other the longer of two takes may be). Raises
-    `models.onnx.ModelFileError` where the folder is not such a model.
+    each side), threshold (the score from which a take is taken for the same command said again), weight (see `Match`),
+    stretch (how many times as long as the other the longer of two takes may be). `judge.npz` is the
+    `models.respoken_path.Judge`. Raises `models.onnx.ModelFileError` where the folder is not such a model.
     """
 
     def __init__(self, folder: Path = EMBEDDED, *, providers: Sequence[str] = (), threads: int = 1) -> None:
@@ -76,7 +81,11 @@ class Respoken:
             raise ModelFileError(f"{folder}: family must be respoken and option bands {BANDS}")
         self.stride, self.context = int(options["stride"]), int(options["context"])
         self.threshold, self.stretch = float(options["threshold"]), float(options["stretch"])
-        self.rule = {name: float(options[name]) for name in ("weight", "typical", "far")}
+        self.weight = float(options["weight"])
+        try:
+            self.judge = Judge.read(folder / "judge.npz")
+        except (OSError, ValueError, EOFError, BadZipFile) as problem:
+            raise ModelFileError(f"{folder / 'judge.npz'}: not the judge of takes: {problem}") from problem
         self.identity = self.model.identity
 
     def hear(self, samples: Samples) -> Take | None:
@@ -85,14 +94,17 @@ class Respoken:
         heard = spoken(samples, self.context)
         if heard is None:
             return None
-        return np.asarray(self.model.run({"features": heard[None]})[0][0], np.float32)
+        return with_spectrum(self.model.run({"features": heard[None]})[0][0], heard, self.context, self.stride)
 
     def match(self, query: Take, takes: Sequence[Take], meanings: Sequence[Hashable]) -> Match | None:
-        """The nearest of `takes` by the same speaker, of which those with equal `meanings` are no rivals. None where
+        """The likeliest of `takes` by the same speaker, of which those with equal `meanings` are no rivals. None where
         there are none."""
         if not takes:
             return None
-        return ruled(distances(query, takes), meanings, self.rule)
+        apart = lay(query[:, :DIMENSIONS], [take[:, :DIMENSIONS] for take in takes])
+        near = np.sort(np.argsort(apart.mean, kind="stable")[:LOOKED_AT])
+        found = evidence(query, [takes[number] for number in near], apart.only(near))
+        return ruled(near, apart.mean[near], self.judge(found), meanings, self.weight)
 
     def accepts(self, match: Match, query: Take, take: Take) -> bool:
         """Whether the score reaches the threshold, and the two are about as long."""
@@ -100,14 +112,22 @@ class Respoken:
         return match.score >= self.threshold and longer <= self.stretch * shorter
 
 
-def ruled(apart: Samples, meanings: Sequence[Hashable], rule: Mapping[str, float]) -> Match:
-    """The score of the nearest of some takes, by their distances [n] and what they mean."""
-    number = int(apart.argmin())
-    others = [float(d) for d, meaning in zip(apart, meanings, strict=True) if meaning != meanings[number]]
-    rival = min([*others, rule["far"]])
-    median = float(np.median(others)) if len(others) >= FEW else STRANGE
-    score = rule["weight"] * rival + rule["typical"] * median - float(apart[number])
-    return Match(number, float(apart[number]), rival, score)
+def ruled(
+    near: Sequence[int] | Places, apart: Samples, odds: Samples, meanings: Sequence[Hashable], weight: float
+) -> Match:
+    """The score of the likeliest of the takes `near`, by their distances and log odds, and what all takes mean."""
+    best = int(odds.argmax())
+    number = int(near[best])
+    others = [float(one) for one, other in zip(odds, near, strict=True) if meanings[other] != meanings[number]]
+    rival = max([*others, UNLIKELY])
+    score = float(odds[best]) - weight * rival - math.log(len(meanings))
+    return Match(number, float(apart[best]), float(odds[best]), rival, score)
+
+
+def with_spectrum(frames: Samples, heard: Samples, context: int, stride: int) -> Take:
+    """A take of the network's frames [n, DIMENSIONS] and of what it heard, [T + 2 context, 80]."""
+    joined = heard[context : len(heard) - context : stride].reshape(len(frames), BANDS // JOINED, JOINED).mean(axis=2)
+    return np.asarray(np.concatenate([frames, joined], axis=1), np.float32)
 
 
 def spoken(samples: Samples, context: int) -> Samples | None:
@@ -135,39 +155,6 @@ def trimmed(heard: Samples, context: int) -> Samples | None:
     level = np.maximum(heard - loud, FLOOR)
     level -= MEAN_SHARE * level[first:last].mean(axis=0)
     return np.asarray(level[np.clip(np.arange(first - context, last + context), 0, len(heard) - 1)], np.float32)
-
-
-def distances(query: Take, takes: Sequence[Take]) -> Samples:
-    """Of `query` [n, d] to each of `takes` [m, d]: float32 [takes]. Symmetric; 0 for equal takes, at most 2.
-
-    The mean of one less the cosine along the cheapest path that begins and ends with both takes and leaves out no frame
-    of either; a step along one take counts once, a step along both twice. All takes are warped side by side, padded
-    with frames that are at the greatest distance and cost nothing to leave out.
-    """
-    lengths = np.array([len(take) for take in takes])
-    longest = int(lengths.max())
-    joined = 1.0 - query @ np.concatenate(list(takes)).T
-    there = np.arange(longest) < lengths[:, None]
-    apart = np.full((len(query), len(takes), longest), BEYOND, np.float32)
-    apart[:, there] = np.maximum(joined, 0.0)
-    return np.asarray(cheapest(apart, there) / (len(query) + lengths), np.float32)
-
-
-def cheapest(apart: Samples, there: npt.NDArray[np.bool_]) -> Samples:
-    """Cost of the cheapest path through each of N matrices of distances, [n, N, m] by row: float32 [N].
-
-    Steps along a row chain, so that row by row they are a running sum, and the best place to have begun it a running
-    minimum.
-    """
-    cost = np.full((apart.shape[1], apart.shape[2] + 1), np.inf, np.float32)
-    cost[:, 0] = 0.0
-    for row in apart:
-        along = np.where(there, row, np.float32(0.0))
-        entered = np.minimum(cost[:, :-1] + row + along, cost[:, 1:] + row)
-        run = np.cumsum(along, axis=1)
-        cost[:, 1:] = run + np.minimum.accumulate(entered - run, axis=1)
-        cost[:, 0] = np.inf
-    return np.asarray(cost[:, -1], np.float32)
 
 
 @lru_cache(maxsize=1)

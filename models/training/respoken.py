@@ -6,9 +6,9 @@ differs along the way is that within words, and the linear map that makes it sma
 pairs. Four in five pairs are by one speaker. Clips are taken as they are: with half of them over a line with noise as
 well, the map answered less, of clean queries and of noisy ones. A minute on one core, the same every time.
 
-The threshold is the one that leaves 0.5 % wrong among the answers of speakers that the map it is chosen with has not
-seen: the speakers are split into three, and each third is measured with the map of the others. `--leave-out LANG`
-keeps a language from all of it, so that it can be measured as one nobody has seen.
+The judge of what lies on each other, and the threshold, are of `models.training.respoken_judge`: the speakers are split
+into three, and each third is measured with map and judge of the others. `--leave-out LANG` keeps a language from all
+of it, so that it can be measured as one nobody has seen.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.hearing import BANDS, features
-from models.respoken import EMBEDDED, Take, distances, ruled, trimmed
+from models.respoken import EMBEDDED, JOINED, Take, trimmed, with_spectrum
+from models.respoken_path import DIMENSIONS
 from models.speaker import levelled
 from models.training.export import halve, hearing_graph, write_manifest
 from models.training.recognizer_data import share
+from models.training.respoken_judge import WEIGHT, Heard, judged
 from models.training.speaker_data import rows_of, sound
 from models.utterance import Samples
 
@@ -44,17 +46,13 @@ TAPS: Final = (-9, -6, -4, -2, 0, 2, 4, 6, 9)
 """Frames around a step that are looked at; neighbours tell how a sound moves."""
 CONTEXT: Final = max(TAPS)
 STRIDE: Final = 2
-JOINED: Final = 2
-"""Bands that are averaged to one: pitch must not be seen between its harmonics."""
-DIMENSIONS: Final = 64
 PAIRS: Final = 4000
 ROUNDS: Final = 3
 FIRST: Final = 40
 """Principal components by which the first round warps."""
 THIRDS: Final = 3
-WRONG: Final = 0.005
-RULE: Final[dict[str, float]] = {"weight": 0.5, "far": 0.6, "typical": 0.5, "stretch": 2.0}
-"""Options of the decision, see `models.respoken.Match`; chosen on English and Arabic, each with the other's map."""
+STRETCH: Final = 2.0
+"""How many times as long as the other the longer of two takes may be."""
 
 Wide = npt.NDArray[np.float64]
 
@@ -121,7 +119,7 @@ def pairs_of(said: Sequence[Said], count: int, rng: random.Random) -> list[tuple
 
 
 def along(one: Take, other: Take) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The cheapest path through two takes, as places in either: what `models.respoken.distances` prices."""
+    """The cheapest path through two takes, as places in either: what `models.respoken_path.lay` prices."""
     apart = np.maximum(1.0 - one @ other.T, 0.0)
     rows, columns = apart.shape
     cost = np.full((rows + 1, columns + 1), np.inf)
@@ -164,31 +162,11 @@ def learn(said: Sequence[Said], stacks: Sequence[Samples], seed: int) -> Map:
     return found
 
 
-def asked(said: Sequence[Said], takes: Sequence[Take]) -> list[tuple[float, bool]]:
-    """Of sessions as `bench.respoken` makes them, with either half of the words remembered: score, right."""
-    speakers: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, one in enumerate(said):
-        speakers[one.language + one.speaker][one.text].append(number)
-    found = []
-    for texts in speakers.values():
-        order = sorted(texts)
-        for parity in (0, 1):
-            kept = [min(texts[text], key=lambda number: said[number].take) for text in order[parity::2]]
-            for number in (n for text in order for n in texts[text] if n not in kept):
-                if not kept or min(said[n].take for n in texts[said[number].text]) == said[number].take:
-                    continue
-                apart = distances(takes[number], [takes[n] for n in kept])
-                match = ruled(apart, [said[n].text for n in kept], RULE)
-                found.append((match.score, said[kept[match.number]].text == said[number].text))
-    return found
-
-
-def threshold_of(scores: Sequence[tuple[float, bool]]) -> float:
-    """The lowest score from which on at most WRONG of the answers are wrong."""
-    ordered = sorted(scores, reverse=True)
-    wrong = np.cumsum([not right for _, right in ordered])
-    fine = np.flatnonzero(wrong / np.arange(1, len(ordered) + 1) <= WRONG)
-    return float(ordered[fine[-1]][0]) if len(fine) else float(ordered[0][0]) + 1e-3
+def heard_by(found: Map, clip: Said, *, backwards: bool) -> Heard:
+    """A take as a session would keep it; backwards it is of a speaker of its own."""
+    heard = np.ascontiguousarray(clip.heard[::-1]) if backwards else clip.heard
+    take = with_spectrum(found(stacked(heard)), heard, CONTEXT, STRIDE)
+    return Heard(f"{clip.language} {clip.speaker} {backwards}", clip.text, clip.take, take)
 
 
 class Network(nn.Module):
@@ -222,7 +200,8 @@ def export(found: Map, folder: Path, threshold: float, languages: Sequence[str])
         "stride": STRIDE,
         "context": CONTEXT,
         "threshold": round(threshold, 4),
-        **RULE,
+        "weight": WEIGHT,
+        "stretch": STRETCH,
         "languages": list(languages),
     }
     return write_manifest(folder, NAME, "respoken", LICENCE, options)
@@ -240,17 +219,18 @@ def main(argv: list[str]) -> None:
     said = gather(options.speech, options.leave_out)
     stacks = [stacked(one.heard) for one in said]
     third = [int(THIRDS * share(one.speaker)) for one in said]
-    scores: list[tuple[float, bool]] = []
+    parts = []
     for part in range(THIRDS):
         inside, outside = ([n for n in range(len(said)) if (third[n] == part) == held] for held in (False, True))
         found = learn([said[n] for n in inside], [stacks[n] for n in inside], options.seed)
-        scores += asked([said[n] for n in outside], [found(stacks[n]) for n in outside])
-        print(json.dumps({"part": part, "clips": len(inside), "asked": len(scores)}), flush=True)
-    threshold = threshold_of(scores)
-    answered = float(np.mean([score >= threshold and right for score, right in scores]))
+        parts.append([heard_by(found, said[n], backwards=back) for back in (False, True) for n in outside])
+        print(json.dumps({"part": part, "clips": len(inside)}), flush=True)
+    judge, threshold = judged(parts, options.seed, lambda told: print(json.dumps(told), flush=True))
     languages = sorted({one.language for one in said})
+    options.out.mkdir(parents=True, exist_ok=True)
+    judge.write(options.out / "judge.npz")
     digest = export(learn(said, stacks, options.seed), options.out, threshold, languages)
-    print(json.dumps({"sha256": digest, "threshold": threshold, "answered": answered, "languages": languages}))
+    print(json.dumps({"sha256": digest, "threshold": threshold, "languages": languages}))
 
 
 if __name__ == "__main__":
