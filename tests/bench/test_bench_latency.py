@@ -15,12 +15,16 @@ from bench.h2load import Beside, Load, grpc_body, load
 SMALL = ["--rounds", "1", "--requests", "64", "--copies", "16", "--misses", "2", "--connections", "5", "--streams", "2"]
 FIGURES = {
     "recognize": ["exact L1 hit of 3 s in, rate over bare grpc.aio", "exact L1 hit of 3 s in, p99 over bare grpc.aio"],
-    "fuzzy": ["fuzzy L1 hit of 3 s in, processor time"],
+    "fuzzy": [f"fuzzy L1 hit of 3 s in, processor time{more}" for more in ("", ", 4 callers")],
     "redis": ["L2 hit over bare grpc.aio and a GET, time a request"],
     "miss": [
         f"{what}, {task}"
         for task in ("recognize", "synthesize", "vocode")
-        for what in ("miss over the engine alone", "of that a bare grpc.aio call")
+        for what in (
+            "miss over the engine alone",
+            "of that a bare grpc.aio call",
+            "miss over the engine and a bare call",
+        )
     ],
     "streams": [
         "errors on 5 connections with 10 open streams",
