@@ -31,6 +31,7 @@ from bench.figures import Figure, Figures
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.listen import listen
 from gateway.fingerprint.verify import verify
+from models.training.corpus import speak_flite
 from models.utterance import RECOGNIZER_RATE, Samples
 
 FLITE: Final = ("kal", "awb", "rms", "slt")
@@ -79,9 +80,10 @@ class Said:
 def speak(program: str, voice: str, text: str, folder: Path) -> Samples:
     """What the program says, at 16 kHz. Raises `subprocess.CalledProcessError`, or OSError where it is not there."""
     file = folder / "said.wav"
-    how = ["-voice", voice, "-t", text, "-o"] if program == "flite" else ["-v", voice, "-s", "160", "-w"]
-    end = [] if program == "flite" else [text]
-    subprocess.run([program, *how, str(file), *end], check=True, capture_output=True)
+    if program == "flite":
+        speak_flite(voice, text, 1.0, 1.0, file)
+    else:
+        subprocess.run([program, "-v", voice, "-s", "160", "-w", str(file), text], check=True, capture_output=True)
     samples, rate = soundfile.read(file, dtype="float32")
     return np.asarray(soxr.resample(samples, rate, RECOGNIZER_RATE), dtype=np.float32)
 

@@ -34,7 +34,7 @@ from bench.distort import add_noise
 from bench.figures import Figure, Figures
 from models.hearing import SPREAD
 from models.respoken import EMBEDDED, Respoken, Take, spoken
-from models.respoken_path import costs
+from models.respoken_path import lay_by
 from models.utterance import Samples
 
 WRONG: Final = 0.005
@@ -120,13 +120,9 @@ def mfcc(samples: Samples) -> Take | None:
 
 def euclidean(query: Take, takes: Sequence[Take]) -> Samples:
     """Of `query` to each of `takes`, as `models.respoken_path.Laid.mean`, by the length of frames' difference."""
-    lengths = np.array([len(take) for take in takes])
-    there = np.arange(lengths.max()) < lengths[:, None]
     joined = np.concatenate(list(takes))
     squares = (query**2).sum(1)[:, None] + (joined**2).sum(1) - 2 * query @ joined.T
-    apart = np.full((len(query), *there.shape), 1e3, np.float32)
-    apart[:, there] = np.sqrt(np.maximum(squares, 0.0))
-    return np.asarray(costs(apart, there)[-1, :, -1] / (len(query) + lengths), np.float32)
+    return lay_by(np.sqrt(np.maximum(squares, 0.0)), takes, 1e3).mean
 
 
 def ask(session: Session, snr: float | None, noises: Sequence[Clip], model: Respoken, seed: int) -> Iterator[Asked]:

@@ -25,14 +25,13 @@ from cache_tiers.pages import PagedBlock, PagedMemory
 from cache_tiers.policy.base import Policy
 from gateway import wire
 from gateway.keys import TenantKeys
+from gateway.paced import AFTER_S
 
 log = logging.getLogger("refrain.components")
 
 SPARE: Final = 8
 """One in so many bytes is not for the policy to fill: in them lie components on their way in, and dropped ones that are
 still being read."""
-AFTER_S: Final = 0.01
-"""Before a component is kept, so that the answer leaves first."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""Work that is asked for often and worth doing now and then: once for each name, some time after it was first wanted.
+"""When to do what no caller waits for: behind the answer, or, where it is asked for often, now and then.
 
-For what is kept whole each time, so that the last time is all that counts: a hundred audits in a second are one write.
+Now and then is for what is kept whole each time, so that the last time is all that counts: a hundred audits in a second
+are one write.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
+
+AFTER_S: Final = 0.01
+"""Before what is done behind an answer begins, so that the answer leaves first."""
 
 
 class Paced:
-    """Event-loop confined."""
+    """Work by name: once for each, some time after it was first wanted. Event-loop confined."""
 
     def __init__(self, spawn: Callable[[Coroutine[None, None, None]], None], every_s: float) -> None:
         """`spawn` runs work beside the caller's."""

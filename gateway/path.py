@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import array
 import functools
-import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
@@ -51,7 +50,6 @@ from gateway.wire.messages import transcript_of
 from models.engine import Engine, Unfit
 
 T = TypeVar("T")
-log = logging.getLogger("refrain.path")
 
 MISS, HIT_EXACT, HIT_FUZZY, COALESCED, BYPASS = (
     wire.Status.MISS,
@@ -469,14 +467,14 @@ class RequestPath:
         if full and self._cache.must_compute(key, refresh=refresh, newer=newer, looked=looked):
             raise self._slots.overloaded()
         return await self._cache.get(
-            call.key,
+            key,
             compute,
             store=store,
             ttl_s=call.decoded.control.ttl_s,
             tags=call.tags(),
             refresh=refresh,
             newer=newer,
-            looked=call.looked,
+            looked=looked,
             cost_ms=lambda: call.compute_ms,
             on_commit=lambda key, entry: self._committed(call, entry),
         )

@@ -26,6 +26,7 @@ from gateway.audits import KEEP_S, AuditJournal, Audits, Recalled, TenantPolicy
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.index import RecallIndex
 from gateway.fingerprint.listen import listen
+from gateway.paced import AFTER_S
 from gateway.respoken import Sessions
 
 T = TypeVar("T")
@@ -37,8 +38,6 @@ _HEAD = struct.Struct("<BH")
 _RECORD_VERSION = 1
 TOGETHER = 256
 """Recordings of a tenant that are read back at a time."""
-AFTER_S = 0.01
-"""Before a recording is enrolled, so that the answer to it leaves first: fingerprinting holds the interpreter."""
 
 
 class Journal(AuditJournal, Protocol):
@@ -138,7 +137,7 @@ class Recall:
         self._spawn(self._enrol(key, entry, digest, pcm, epochs))
 
     async def _enrol(self, key: CacheKey, entry: Entry, digest: bytes, pcm: bytes, epochs: Epochs) -> None:
-        await asyncio.sleep(AFTER_S)
+        await asyncio.sleep(AFTER_S)  # fingerprinting holds the interpreter
         code = await self._in_thread(lambda: fingerprint(audio.waveform(pcm).samples))
         if code is None or not self._epochs.unchanged(epochs):
             return

@@ -68,10 +68,16 @@ class Laid:
 def lay(query: Samples, takes: Sequence[Samples]) -> Laid:
     """Of frames of unit norm [n, d] and [m, d]. A path begins and ends with both takes and leaves out no frame of
     either; a step along one take counts once, a step along both twice. Symmetric."""
+    return lay_by(np.maximum(1.0 - query @ np.concatenate(list(takes)).T, 0.0), takes, BEYOND)
+
+
+def lay_by(distances: Samples, takes: Sequence[Samples], beyond: float) -> Laid:
+    """As `lay`, by any distances, of a query's steps to those of all takes one after the other: [n, sum of m]. `beyond`
+    is as far as no two steps are."""
     lengths = np.array([len(take) for take in takes])
     there = np.arange(lengths.max()) < lengths[:, None]
-    apart = np.full((len(query), *there.shape), BEYOND, np.float32)
-    apart[:, there] = np.maximum(1.0 - query @ np.concatenate(list(takes)).T, 0.0)
+    apart = np.full((len(distances), *there.shape), beyond, np.float32)
+    apart[:, there] = distances
     return Laid(apart, costs(apart, there), lengths)
 
 
