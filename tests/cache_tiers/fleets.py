@@ -165,10 +165,20 @@ class ClusterServers:
         here.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
 
     def end_move(self, slot: int, there: Node) -> None:
-        """The new owner first: it claims the slot with an epoch above all others, so no late gossip takes it back."""
+        """The new owner first, which claims the slot with an epoch above all that it knows; the others once they know
+        that epoch. Else a late message of the old owner takes the slot back for one of them, and the next claim, by one
+        that has not heard of this one, is not above it: two servers then name each other as the owner for good."""
         who = there.client.execute_command("CLUSTER MYID").decode()
-        for node in (there, *(node for node in self.nodes[:3] if node is not there)):
+        there.client.execute_command("CLUSTER SETSLOT", slot, "NODE", who)
+        claimed = self._epoch(there, who)
+        for node in self.nodes[:3]:
+            wait_for(lambda node=node: self._epoch(node, who) >= claimed, "a server does not hear of a moved slot")
             node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", who)
+
+    def _epoch(self, node: Node, who: str) -> int:
+        """What `node` knows of the configuration epoch of another."""
+        told = node.client.execute_command("CLUSTER NODES")
+        return next(int(each["epoch"]) for each in told.values() if each["node_id"] == who)
 
     def flush(self) -> None:
         for node in self.nodes:
