@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from cache_tiers.bloom import RotatingBloom
-from cache_tiers.link import RedisLink, Unavailable
+from cache_tiers.link import RedisLink, Refused, Unavailable
 from cache_tiers.names import Member
 from cache_tiers.steps import Steps, steps_on
 
@@ -72,15 +72,21 @@ class Census:
                 await self.take()
             except Unavailable as error:
                 log.debug("the census of Redis was cut short: %s", error)
-                self._asked.set()
-                await asyncio.sleep(self._retry_after)
+            except Exception:  # an answer of another shape than any server gives: the filter needs the next census
+                log.exception("the census of Redis failed")
+            else:
+                continue
+            self._asked.set()
+            await asyncio.sleep(self._retry_after)
 
     async def take(self) -> None:
-        """Counts once. Raises Unavailable when Redis fails on the way; the filter then stays as it was."""
+        """Counts once. Raises Unavailable when Redis fails on the way; the filter then stays as it was.
+
+        A tag that Redis refuses to clear is left to the next census: for that alone nothing is counted again."""
         names = self._link.names
         tags: list[bytes] = []
         self._filter.start_rebuild(max(self._floor, await self._size() * 3 // 2), blind=False)
-        value, tag = names.values.encode(), names.tags.encode()
+        value, tag = names.values.encode(), f"{names.tags}{{".encode()
         async for page in self.scan(names.prefix + ":*", _PAGE):
             for name in page:
                 if name.startswith(value):
@@ -95,7 +101,10 @@ class Census:
         self._done.set()
         self.taken += 1
         for name in tags:
-            await self._prune(name)
+            try:
+                await self._prune(name)
+            except Refused as error:
+                log.warning("a tag in Redis can't be cleared of what is gone: %s", error)
 
     async def scan(self, pattern: str, page: int) -> AsyncIterator[list[bytes]]:
         """Pages of key names, each about `page` keys looked at. Raises Unavailable, also when keys may have moved from

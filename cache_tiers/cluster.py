@@ -109,9 +109,9 @@ class Cluster:
             await self._wanted.wait()
             self._wanted.clear()
             for place in self._candidates():
-                ranges = await self._ask(place)
-                if ranges:
-                    await self._learn(ranges, place)
+                told = await self._ask(place)
+                if told is not None:
+                    self._learn(*told)
                     break
             else:
                 log.warning("no node of the Redis Cluster tells its slots")
@@ -125,28 +125,21 @@ class Cluster:
         random.shuffle(well)
         return list(dict.fromkeys([*well, *self._nodes, *self._seeds]))
 
-    async def _ask(self, place: Place) -> list[Any] | None:
+    async def _ask(self, place: Place) -> tuple[list[Place | None], tuple[Place, ...]] | None:
+        """Whose each slot is, and all nodes; None from one that does not tell."""
         client = self._make_client(place)
         try:
             async with asyncio.timeout(LOOK_DEADLINE):
-                answer: list[Any] = await execute(client, "CLUSTER SLOTS")
-                return answer
+                ranges = await execute(client, "CLUSTER SLOTS")
+            return _understood(ranges, place) if ranges else None
         except Exception as error:  # whatever is wrong with this one, the next one is asked
             log.debug("%s:%d does not tell the slots: %r", *place, error)
             return None
         finally:
             self._close_aside(close(client))
 
-    async def _learn(self, ranges: list[Any], told_by: Place) -> None:
-        """`ranges`: first slot, last slot, primary, replicas; each of these host, port and more."""
-        slots: list[Place | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        nodes: set[Place] = set()
-        for first, last, *who in ranges:
-            primary, *_ = found = [((host or b"").decode() or told_by[0], int(port)) for host, port, *_ in who]
-            nodes.update(found)
-            slots[first : last + 1] = [primary] * (last + 1 - first)
-        self._slots = slots
-        self._nodes = tuple(nodes)
+    def _learn(self, slots: list[Place | None], nodes: tuple[Place, ...]) -> None:
+        self._slots, self._nodes = slots, nodes
         self.looks += 1
         self._known.set()
         primaries = set(self.places)
@@ -166,3 +159,16 @@ class Cluster:
             await asyncio.gather(self._task, return_exceptions=True)
         closing = (*(server.aclose() for server in self._servers.values()), *self._closing)
         await asyncio.gather(*closing, return_exceptions=True)
+
+
+def _understood(ranges: list[Any], told_by: Place) -> tuple[list[Place | None], tuple[Place, ...]]:
+    """`ranges`: first slot, last slot, primary, replicas; each of these host, port and more. Raises for what is not."""
+    slots: list[Place | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+    nodes: set[Place] = set()
+    for first, last, *who in ranges:
+        primary, *_ = found = [((host or b"").decode() or told_by[0], int(port)) for host, port, *_ in who]
+        nodes.update(found)
+        slots[first : last + 1] = [primary] * (last + 1 - first)
+    if len(slots) != REDIS_CLUSTER_HASH_SLOTS:
+        raise ValueError("slots beyond the last one")
+    return slots, tuple(nodes)

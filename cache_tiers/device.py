@@ -209,6 +209,22 @@ class DeviceTier:
     def pin(self, key: CacheKey) -> bool:
         """Never evicts the entry for another's sake, while it is there. False when there is none; `PinRefused` where
         the policy has no pins or no more room for them. Expiry, erasure and deletion end it as they end any entry."""
+        try:
+            return self._pin(key)
+        except PinRefused:
+            if not self._drop_expired_pins():
+                raise
+            return self._pin(key)
+
+    def pin_if_room(self, key: CacheKey) -> bool:
+        """As `pin`, of what was decided before or elsewhere: where pins have no room here, that is counted."""
+        try:
+            return self._pin(key)
+        except PinRefused:
+            self.stats.unpinned += 1
+            return False
+
+    def _pin(self, key: CacheKey) -> bool:
         if not isinstance(self._policy, Pinning):
             raise PinRefused(f"{type(self._policy).__name__} has no pins")
         if key not in self._residents:
@@ -216,13 +232,11 @@ class DeviceTier:
         self._policy.pin(key)
         return True
 
-    def pin_if_room(self, key: CacheKey) -> bool:
-        """As `pin`, of what was decided before or elsewhere: where pins have no room here, that is counted."""
-        try:
-            return self.pin(key)
-        except PinRefused:
-            self.stats.unpinned += 1
-            return False
+    def _drop_expired_pins(self) -> int:
+        """They hold their room until somebody asks for them, for nothing evicts them. Looks at every key."""
+        now = self._clock()
+        expired = [key for key, resident in self._residents.items() if 0 < resident.expires <= now]
+        return sum(self._drop(key, "expired") for key in expired if self.is_pinned(key))
 
     def unpin(self, key: CacheKey) -> bool:
         """False when there is no such entry."""

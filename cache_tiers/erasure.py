@@ -110,6 +110,8 @@ class Gateways:
         self._lost_handlers: list[LostHandler] = []
         self._failed: set[str] = set()
         self._acknowledged: dict[str, str] = {}
+        self._owed = ""
+        """Id of the event that is to be acknowledged, where that has failed."""
         self._news = asyncio.Event()
         self._beats: asyncio.Task[None] | None = None
         events.on(ERASE, self._apply)
@@ -163,30 +165,30 @@ class Gateways:
 
         Raises Unavailable when Redis fails. Calling it again is always right, and after a failure needed.
         """
-        await self._bump(tag)
-        return await self._finish(tag, timeout)
+        return await self._finish(tag, await self._bump(tag), timeout)
 
     async def erase_tenant(self, tenant: str, timeout: float = 5.0) -> Erased:
         """As `erase`, for all that is the tenant's; its data keys first, so that nothing of it opens again."""
         if self._keyring is None:
             raise ValueError("erasing a tenant takes the keyring")
         await self._keyring.destroy(tenant)
-        await self._bump(tenant_tag(tenant))
+        epoch = await self._bump(tenant_tag(tenant))
         await self._keyring.destroy(tenant)  # a key that a late writer made before the epoch moved
-        return await self._finish(tenant_tag(tenant), timeout)
+        return await self._finish(tenant_tag(tenant), epoch, timeout)
 
     async def invalidate(self, tag: str) -> int:
         """As `erase`, without waiting for the other gateways; returns how many entries Redis held."""
         await self._bump(tag)
         return await self._complete(tag)
 
-    async def _bump(self, tag: str) -> None:
+    async def _bump(self, tag: str) -> int:
         """Moves the epoch, and drops here what the caller must not find again before our own event comes back."""
-        await self._epochs.bump(tag)
+        epoch = await self._epochs.bump(tag)
         with contextlib.suppress(Exception):  # logged; tried again before we acknowledge
             await self._drop(tag)
+        return epoch
 
-    async def _finish(self, tag: str, timeout: float) -> Erased:
+    async def _finish(self, tag: str, epoch: int, timeout: float) -> Erased:
         count = await self._complete(tag)
         event_id = await self._events.publish(ERASED, tag.encode())
         expected = await self.live()
@@ -197,6 +199,8 @@ class Gateways:
                     await self._news.wait()
         except TimeoutError:
             expected &= await self.live()  # who left meanwhile is not missed
+        if not await self._epochs.holds(tag, epoch):  # then others may not have been told, whatever they acknowledged
+            raise Unavailable("Redis has lost the erasure while it was done, as in a failover")
         acknowledged = self._who_has(event_id)
         return Erased(count, acknowledged, expected - acknowledged)
 
@@ -245,18 +249,28 @@ class Gateways:
             raise failure
 
     async def _acknowledge(self, event: Event) -> None:
+        self._owed = event.id
+        await self._acknowledge_owed()
+
+    async def _acknowledge_owed(self) -> None:
         """Only with no failed drop left: an acknowledgement covers everything before it."""
         await self._drop_failed()
-        await self._events.publish(ACKNOWLEDGED, event.id.encode())
+        owed = self._owed
+        await self._events.publish(ACKNOWLEDGED, owed.encode())
+        if self._owed == owed:
+            self._owed = ""
 
     def _hear(self, event: Event) -> None:
-        self._acknowledged[event.source] = event.payload.decode()
+        seen = event.payload.decode()
+        self._acknowledged[event.source] = max(seen, self._acknowledged.get(event.source, "0-0"), key=id_order)
         self._news.set()
 
     async def _rejoin(self) -> None:
         await self._beat()
         if not self.in_touch:
             raise Unavailable("the registry of gateways can't be entered")
+        joined = id_order(self._events.joined_at)  # later ones are of a stream that was lost
+        self._acknowledged = {who: seen for who, seen in self._acknowledged.items() if id_order(seen) < joined}
         if self._keyring is not None:
             self._keyring.forget_all()
         self._failed.update(await self._epochs.load())  # in one step: a tag that is loaded is not told again
@@ -266,6 +280,7 @@ class Gateways:
         for member in unfinished:
             await self._complete(member.decode())
         await self._events.publish(ACKNOWLEDGED, self._events.joined_at.encode())
+        self._owed = ""
         self._lost = False
 
     # The lease.
@@ -275,6 +290,9 @@ class Gateways:
             await asyncio.sleep(self._lease / 3)
             self._look()
             await self._beat()
+            if self._owed and self.in_touch:
+                with contextlib.suppress(Exception):  # logged where it failed first; tried again with the next one
+                    await self._acknowledge_owed()
 
     def _look(self) -> None:
         """Before each heartbeat, which may hide how long we were away."""
@@ -283,7 +301,10 @@ class Gateways:
             self._lost = True
             log.error("out of touch with the other gateways: dropping what is kept, until this one has rejoined")
             for handler in self._lost_handlers:
-                handler()
+                try:
+                    handler()
+                except Exception:  # the others have to drop theirs, and the lease is to be kept
+                    log.exception("a handler could not drop what it keeps")
         if self._lost:
             self._events.join_again()
 

@@ -1,8 +1,9 @@
 """The event stream: what gateways on one Redis tell each other, in one order, without missing anything unnoticed.
 
 A Redis stream, a control record, trimmed to a length. Every gateway follows it from the event by which it joined. There
-is a gap when the stream was trimmed beyond the last event seen, was lost, or went back in time (a failover). Then, as
-at the start, the gateway joins anew and its `on_gap` handlers rebuild what they keep, while later events wait in order.
+is a gap when the last event seen is no longer in it: the stream was trimmed beyond it, was lost, or went back in time
+(a failover, a crash), which newer events do not hide. Then, as at the start, the gateway joins anew and its `on_gap`
+handlers rebuild what they keep, while later events wait in order.
 The epochs, which the stream keeps current in every process, are kept here too.
 """
 
@@ -61,10 +62,14 @@ redis.call('SADD', KEYS[2], ARGV[1])
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'k', ARGV[4], 'p', epoch .. ' ' .. ARGV[1], 'g', ARGV[2])
 return epoch
 """
+# As a bump, which Redis has lost: who joined since has not heard of it, and what was removed may be there again.
 _RAISE = """
-for i = 1, #ARGV, 2 do
+for i = 4, #ARGV, 3 do
   if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') < tonumber(ARGV[i + 1]) then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    if ARGV[i + 2] == '1' then redis.call('SADD', KEYS[2], ARGV[i]) end
+    local told = ARGV[i + 1] .. ' ' .. ARGV[i]
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'k', ARGV[3], 'p', told, 'g', ARGV[1])
   end
 end
 """
@@ -126,6 +131,8 @@ class EventStream:
         self._gap_handlers: list[GapHandler] = []
         self._last = ""
         self._reader: Redis | None = None
+        self._servers_left = 0
+        """How often the link had left a server when the reader was made, which would follow the old one for ever."""
         self._task: asyncio.Task[None] | None = None
 
     def on(self, kind: str, handler: EventHandler) -> None:
@@ -194,27 +201,24 @@ class EventStream:
                 await asyncio.sleep(self._retry_after)
 
     async def _read(self) -> list[Event]:
-        """Waits for events; finds a gap by looking at both ends of the stream in the same round trip."""
+        """Waits for events; finds a gap by looking for the last one seen in the same round trip."""
         name = self._link.names.events
+        if self._servers_left != self._link.stats.left:
+            await self._drop_reader()
         if self._reader is None:
+            self._servers_left = self._link.stats.left
             self._reader = self._link.another(name)
         async with asyncio.timeout(self._block + self._deadline):
             pipe = self._reader.pipeline(transaction=False)
             block = max(1, int(self._block * 1000))
             pipe.execute_command("XREAD", "COUNT", 256, "BLOCK", block, "STREAMS", name, self._last)
-            pipe.execute_command("XRANGE", name, "-", "+", "COUNT", 1)
-            pipe.execute_command("XREVRANGE", name, "+", "-", "COUNT", 1)
-            streams, first, newest = await pipe.execute()
-        last = id_order(self._last)
-        if (
-            not first
-            or not newest
-            or id_order(first[0][0].decode()) > last  # trimmed beyond what was seen
-            or id_order(newest[0][0].decode()) < last  # lost, or back in time
-        ):
+            pipe.execute_command("XRANGE", name, self._last, self._last)
+            streams, seen = await pipe.execute()
+        if not seen:
             self.stats.gaps += 1
             self.following = False
             log.warning("a gap in the event stream after %s: rebuilding", self._last)
+            await self._drop_reader()  # the server may no longer be the one that is written to
             return []
         return [_event(event_id, fields) for _, entries in streams or () for event_id, fields in entries]
 
@@ -265,19 +269,31 @@ class RedisEpochs:
     async def load(self) -> list[str]:
         """Brings view and Redis to the higher epoch of each tag; returns the tags that moved without our hearing of it.
 
-        Higher both ways: a Redis that lost an erasure in a failover gets it back from whoever knows of it.
+        Higher both ways: a Redis that lost an erasure in a failover gets it back from whoever knows of it, as one that
+        is told to all and, where the tag has values again, is yet to be finished.
         """
-        name = self._link.names.epochs
-        stored: dict[bytes, bytes] = await self._link.call("HGETALL", name, deadline=self._deadline)
+        names = self._link.names
+        stored: dict[bytes, bytes] = await self._link.call("HGETALL", names.epochs, deadline=self._deadline)
         theirs = {tag.decode(): int(epoch) for tag, epoch in stored.items()}
         lost = [(tag, epoch) for tag, epoch in self._moved.items() if theirs.get(tag, 0) < epoch]
+        told = (self._events.gateway, self._events.max_length, ERASE)
         for start in range(0, len(lost), 1000):
-            pairs = [str(part) for pair in lost[start : start + 1000] for part in pair]
-            args: Command = ("EVAL", _RAISE, 1, name, *pairs)
+            page = lost[start : start + 1000]
+            looks: list[Command] = [("EXISTS", names.tag(tag)) for tag, _ in page]
+            again = await self._link.pipeline(looks, deadline=self._deadline)
+            words: list[str | int] = []
+            for (tag, epoch), some in zip(page, again, strict=True):
+                words += (tag, epoch, int(some != 0 or tag.startswith(TENANT)))
+            args: Command = ("EVAL", _RAISE, 3, names.epochs, names.erasing, names.events, *told, *words)
             await self._link.call(*args, deadline=self._deadline)
         moved = [tag for tag, epoch in theirs.items() if epoch > self._moved.get(tag, 0)]
         self._moved.update((tag, theirs[tag]) for tag in moved)
         return moved
+
+    async def holds(self, tag: str, epoch: int) -> bool:
+        """Whether Redis has this epoch of the tag, or a higher one. Raises Unavailable."""
+        stored = await self._link.call("HGET", self._link.names.epochs, tag, deadline=self._deadline)
+        return int(stored or 0) >= epoch
 
     def _note(self, event: Event) -> None:
         epoch, tag = parse_erase(event)

@@ -19,7 +19,7 @@ from cache_tiers.device import DeviceTier
 from cache_tiers.entry import CacheKey, Epochs
 from cache_tiers.epochs import EpochBook
 from cache_tiers.events import REMOVED, Event, EventStream, tenant_tag
-from cache_tiers.link import Command, RedisLink, Unavailable
+from cache_tiers.link import Command, RedisLink
 from cache_tiers.policy.base import PinRefused
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Pins:
         self._pinned[key] = epochs
         try:
             await self._note(key, epochs)
-        except Unavailable:
+        except BaseException:  # who asked may have left
             self._let_go(key)
             raise
         if self._pinned.get(key) is not epochs:  # erased or unpinned meanwhile, perhaps before it was noted
@@ -100,12 +100,14 @@ class Pins:
     async def unpin(self, key: CacheKey) -> bool:
         """Ends a pin everywhere; the entry stays where it is. False when there is no such pin. Raises Unavailable when
         Redis can't note it: then others may not know."""
-        known = key in self._pinned
-        self._let_go(key)
-        if known:
-            await self._forget([key])
-            await self._events.publish(UNPINNED, pack_names([(key, False)]))
-        return known
+        epochs = self._pinned.get(key)
+        if epochs is None:
+            return False
+        await self._forget([key])  # first, so that whoever fails here can be called again
+        await self._events.publish(UNPINNED, pack_names([(key, False)]))
+        if self._pinned.get(key) is epochs:  # not pinned anew meanwhile
+            self._let_go(key)
+        return True
 
     async def erased(self, tag: str) -> None:
         """What carries the tag, or is the tenant's whose tag it is, is pinned no more. Raises Unavailable when Redis

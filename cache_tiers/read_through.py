@@ -98,7 +98,8 @@ class Answer:
 
     @property
     def frames(self) -> AsyncIterator[bytes]:
-        """The answer's frames, live when it is being computed. Closing or finishing it releases the answer."""
+        """The answer's frames, live when it is being computed. Finishing it releases the answer; who may leave before
+        its first frame has to release it himself."""
         return self._replay() if self.follower is None else self.follower
 
     @property

@@ -88,6 +88,7 @@ class RedisTier:
         self.census = Census(link, self.filter, every=census_every)
         if events is not None:
             events.on(INSERTED, self._hear_inserted)
+            events.on(REMOVED, self._hear_removed)
             events.on_gap(self.census.ask)
 
     async def start(self) -> None:
@@ -129,7 +130,7 @@ class RedisTier:
             if not self.filter.rebuilding and self.filter.peek(key.digest):
                 self.filter.was_wrong(absent=True)
             return None
-        plain = await self._open(key, b"v", name, sealed)
+        plain = await self._open(key, b"v", name, sealed, self._link.deadline)
         if plain is None:
             return None
         try:
@@ -180,9 +181,11 @@ class RedisTier:
             return None
         return record if self._epochs.unchanged(epochs) else None
 
-    async def _open(self, key: CacheKey, kind: Kind, name: str, sealed: bytes) -> bytes | None:
+    async def _open(
+        self, key: CacheKey, kind: Kind, name: str, sealed: bytes, deadline: float | None = None
+    ) -> bytes | None:
         try:
-            return await self._keyring.open(key, kind, sealed)
+            return await self._keyring.open(key, kind, sealed, deadline)
         except Foreign:
             self.stats.foreign += 1
         except Tampered:
@@ -302,6 +305,11 @@ class RedisTier:
         return found
 
     def _hear_inserted(self, event: Event) -> None:
+        """From this gateway too: a census that was taken while it wrote may have gone by before the value was there."""
+        for key, _ in unpack_names(event.payload):
+            self.filter.add(key.digest)
+
+    def _hear_removed(self, event: Event) -> None:
         if self._events is not None and event.source != self._events.gateway:
             for key, _ in unpack_names(event.payload):
-                self.filter.add(key.digest)
+                self._queue.drop(key)

@@ -15,7 +15,7 @@ from cache_tiers.codec import Malformed, pack_entry, pack_names, pack_record, un
 from cache_tiers.entry import CacheKey, Entry, Epochs
 from cache_tiers.events import INSERTED, EventStream
 from cache_tiers.link import Command, RedisLink, Unavailable
-from cache_tiers.sealed import Foreign, Keyring, Tampered, stamp_of
+from cache_tiers.sealed import Foreign, Keyring, Kind, Tampered, stamp_of
 from cache_tiers.steps import SealedRecord, SealedValue, Steps, steps_on
 from cache_tiers.write_behind import Write
 
@@ -92,21 +92,35 @@ class RedisWriter:
     async def _write_values(self, batch: Sequence[Write]) -> list[bool]:
         """In one go, with one event for all."""
         stored = [False] * len(batch)
-        values = [await self._sealed(write) for write in batch]
-        at = [i for i, value in enumerate(values) if value.sealed]
-        believed_absent = [not self._filter.peek(batch[i].key.digest) for i in at]
-        for i in at:
-            self._filter.add(batch[i].key.digest)  # before it is known: a call that timed out may have written
-        told = self._told([(batch[i].key, False) for i in at])
-        outcomes = await self._steps.write(values, told, self._deadline)
-        for i, absent in zip(at, believed_absent, strict=True):
-            stored[i] = self._settle(outcomes[i], absent)
+        keyless: set[str] = set()
+        values: dict[int, SealedValue] = {}
+        for i, write in enumerate(batch):
+            ttl, tags, epochs = self._ttl_ms(write.entry), write.entry.tags, write.epochs
+            sealed = await self._sealed(write, b"v", pack_entry(write.entry, epochs), keyless) if ttl > 0 else b""
+            if sealed is not None:
+                values[i] = SealedValue(write.key, sealed, ttl, tags, epochs)
+        if not values:
+            return stored
+        new = [value.key for value in values.values() if value.sealed]
+        believed_absent = {key for key in new if not self._filter.peek(key.digest)}
+        for key in new:
+            self._filter.add(key.digest)  # before it is known: a call that timed out may have written
+        told = self._told([(key, False) for key in new])
+        outcomes = await self._steps.write([*values.values()], told, self._deadline)
+        for (i, value), outcome in zip(values.items(), outcomes, strict=True):
+            if value.sealed:
+                stored[i] = self._settle(outcome, value.key in believed_absent)
         return stored
 
-    async def _sealed(self, write: Write) -> SealedValue:
-        key, epochs, ttl = write.key, write.epochs, self._ttl_ms(write.entry)
-        sealed = await self._keyring.seal(key, b"v", pack_entry(write.entry, epochs)) if ttl > 0 else b""
-        return SealedValue(key, sealed, ttl, write.entry.tags, epochs)
+    async def _sealed(self, write: Write, kind: Kind, plain: bytes, keyless: set[str]) -> bytes | None:
+        """None, and counted, where no data key of the tenant can be had: nor will another one of this batch."""
+        if write.key.tenant not in keyless:
+            try:
+                return await self._keyring.seal(write.key, kind, plain)
+            except Unavailable:
+                keyless.add(write.key.tenant)
+        self.stats.write_failures += 1
+        return None
 
     async def _write_records(self, batch: Sequence[Write]) -> list[bool]:
         """As the values, but each only while its entry is what Redis holds under its key."""
@@ -114,13 +128,15 @@ class RedisWriter:
         held = await self._link.pipeline(gets, deadline=self._deadline)
         records: list[SealedRecord] = []
         at: list[int] = []
+        keyless: set[str] = set()
         for i, (write, value) in enumerate(zip(batch, held, strict=True)):
             self.stats.write_failures += isinstance(value, Exception)
             epochs = await self._epochs_if_same(write, value)
             if epochs is not None and write.record is not None:
-                sealed = await self._keyring.seal(write.key, b"r", pack_record(write.record, epochs))
-                records.append(SealedRecord(write.key, sealed, stamp_of(value), epochs))
-                at.append(i)
+                sealed = await self._sealed(write, b"r", pack_record(write.record, epochs), keyless)
+                if sealed is not None:
+                    records.append(SealedRecord(write.key, sealed, stamp_of(value), epochs))
+                    at.append(i)
         stored = [False] * len(batch)
         if records:
             told = self._told([(batch[i].key, True) for i in at])
@@ -142,6 +158,9 @@ class RedisWriter:
         try:
             entry, epochs = unpack_entry(await self._keyring.open(write.key, b"v", value))
         except (Foreign, Tampered, Malformed):
+            return None
+        except Unavailable:  # its data key alone may be out of reach
+            self.stats.write_failures += 1
             return None
         return epochs if entry == write.entry else None
 

@@ -143,8 +143,9 @@ class Keyring:
         closed = data_key.cipher.encrypt(nonce, plain if packed is None else packed, extra)
         return _HEADER.pack(_MAGIC, schema, data_key.id, nonce) + closed
 
-    async def open(self, key: CacheKey, kind: Kind, sealed: bytes) -> bytes:
-        """Raises Foreign or Tampered; Unavailable when the data key is not known yet and Redis does not tell it."""
+    async def open(self, key: CacheKey, kind: Kind, sealed: bytes, deadline: float | None = None) -> bytes:
+        """Raises Foreign or Tampered; Unavailable when the data key is not known yet and Redis does not tell it within
+        the deadline (seconds), the keyring's own unless given."""
         if len(sealed) < _HEADER.size:
             self.stats.foreign += 1
             raise Foreign("too short for a header")
@@ -152,7 +153,7 @@ class Keyring:
         if magic != _MAGIC or schema not in (PLAIN, PACKED):
             self.stats.foreign += 1
             raise Foreign(f"schema {schema}, not {PLAIN} or {PACKED}")
-        data_key = self._keys.get(key.tenant, {}).get(key_id) or await self._find(key.tenant, key_id)
+        data_key = self._keys.get(key.tenant, {}).get(key_id) or await self._find(key.tenant, key_id, deadline)
         if data_key is None:
             self.stats.foreign += 1
             raise Foreign("unknown key id")
@@ -188,7 +189,7 @@ class Keyring:
         wrapped = 0
         for tenant in await self._tenants():
             name = self._link.names.data_keys(tenant)
-            for field, value in (await self._fields(tenant)).items():
+            for field, value in (await self._fields(tenant, self._deadline)).items():
                 if field.startswith(b"used:") or value[8:16] == self._masters.present:
                     continue
                 data = self._masters.unwrap(tenant, value)
@@ -202,7 +203,7 @@ class Keyring:
         """All data keys in Redis, whether they open here or not."""
         found: list[WrappedKey] = []
         for tenant in await self._tenants():
-            fields = await self._fields(tenant)
+            fields = await self._fields(tenant, self._deadline)
             for field, value in fields.items():
                 if not field.startswith(b"used:"):
                     seals = int(fields.get(b"used:" + field, b"0"))
@@ -237,14 +238,12 @@ class Keyring:
         keys = self._keys.get(tenant)
         return max(keys.values(), key=lambda key: key.generation) if keys else None
 
-    async def _find(self, tenant: str, key_id: bytes) -> _DataKey | None:
+    async def _find(self, tenant: str, key_id: bytes, deadline: float | None) -> _DataKey | None:
+        """Waits for Redis alone, not for others who look for a key or have one made: that would add up."""
         if self._unknown.get((tenant, key_id), 0.0) > self._clock():
             return None
-        async with self._locks.setdefault(tenant, asyncio.Lock()):
-            found = self._keys.get(tenant, {}).get(key_id)
-            if found is None:
-                await self._load(tenant)
-                found = self._keys.get(tenant, {}).get(key_id)
+        await self._load(tenant, self._deadline if deadline is None else deadline)
+        found = self._keys.get(tenant, {}).get(key_id)
         if found is None:
             if len(self._unknown) > 10_000:
                 self._unknown.clear()
@@ -258,7 +257,7 @@ class Keyring:
             newest = self._newest(tenant)
             if newest is not None and newest.seals_left > 0:
                 return newest
-            highest = await self._load(tenant)
+            highest = await self._load(tenant, self._deadline)
             while True:
                 newest = self._newest(tenant)
                 if newest is not None:
@@ -269,7 +268,7 @@ class Keyring:
                         newest.seals_left = self._block
                         return newest
                 await self._make(tenant, highest + 1)
-                highest = await self._load(tenant)
+                highest = await self._load(tenant, self._deadline)
 
     async def _make(self, tenant: str, generation: int) -> None:
         """Of two gateways that make the same generation the first wins, and the other loads its key."""
@@ -279,11 +278,11 @@ class Keyring:
         args = ("HSETNX", names.data_keys(tenant), str(generation), wrapped)
         self.stats.keys_made += await self._link.call(*args, deadline=self._deadline)
 
-    async def _load(self, tenant: str) -> int:
+    async def _load(self, tenant: str, deadline: float) -> int:
         """Unwraps what Redis holds for the tenant; returns the highest generation, unwrapped or not."""
         keys = self._keys.setdefault(tenant, {})
         highest = 0
-        for field, value in (await self._fields(tenant)).items():
+        for field, value in (await self._fields(tenant, deadline)).items():
             if field.startswith(b"used:"):
                 continue
             generation = int(field)
@@ -294,9 +293,9 @@ class Keyring:
                     keys[value[:8]] = _DataKey(value[:8], generation, AESGCM(data))
         return highest
 
-    async def _fields(self, tenant: str) -> dict[bytes, bytes]:
+    async def _fields(self, tenant: str, deadline: float) -> dict[bytes, bytes]:
         name = self._link.names.data_keys(tenant)
-        fields: dict[bytes, bytes] = await self._link.call("HGETALL", name, deadline=self._deadline)
+        fields: dict[bytes, bytes] = await self._link.call("HGETALL", name, deadline=deadline)
         return fields
 
 

@@ -2,7 +2,8 @@
 
 Every call either answers within its deadline or raises `Unavailable`; what that means (a miss, a dropped write, a
 failed erasure) is for the caller. While the breaker is open no call waits at all: a probe runs beside the requests,
-never in one. The master that Sentinels name is one server too, wherever it is at the moment.
+never in one. The master that Sentinels name is one server too, wherever it is at the moment; and so is a name whose
+meaning changes: a server that takes no writes any more is left, and the name asked anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cache_tiers.address import Address
@@ -34,6 +35,8 @@ Command = tuple[Word, ...]
 
 STALL = 0.02
 """A timer that fires this late (seconds) says that this process stood still, and nothing about the server."""
+LEAVE_EVERY = 1.0
+"""Seconds between two times that connections to a server which takes no writes are given up: it may be all there is."""
 SENTINEL_PATIENCE = 0.2
 """Seconds for a Sentinel to say who is master, before the next one is asked."""
 
@@ -91,6 +94,8 @@ class LinkStats:
     """Deadlines missed because this process stood still; they do not count against the server."""
     refused: int = 0
     """The server answered with an error."""
+    left: int = 0
+    """Times that a server which takes no writes was left, for whichever its name means now."""
     skipped: int = 0
     """Calls not made because the breaker was open."""
     redirected: int = 0
@@ -116,6 +121,8 @@ class Server:
         self._probe_deadline = probe_deadline
         self._on_trouble = on_trouble
         self._probe: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._left_at = float("-inf")
 
     async def attempt(self, run: Callable[[Redis], Awaitable[T]], deadline: float) -> T:
         """What `run` makes of the client. Raises Unavailable, within the deadline (seconds)."""
@@ -138,6 +145,8 @@ class Server:
         except ResponseError as error:
             stats.refused += 1
             self.breaker.succeeded()
+            if _takes_no_writes(error):
+                self._leave()
             raise Refused(f"Redis refused: {error}") from error
         except TimeoutError as error:
             stats.timeouts += 1
@@ -148,7 +157,21 @@ class Server:
         except Exception as error:  # garbage on the wire makes the parser raise nearly anything
             raise self._failed(f"Redis answered garbage: {type(error).__name__}") from error
         self.breaker.succeeded()
+        if isinstance(result, list) and any(map(_takes_no_writes, result)):
+            self._leave()
         return result
+
+    def _leave(self) -> None:
+        """Gives up the connections that nobody uses, soon, so that what comes next asks again where the server is."""
+        now = asyncio.get_running_loop().time()
+        if now - self._left_at >= LEAVE_EVERY:
+            self._left_at = now
+            self._stats.left += 1
+            self._leaving = asyncio.create_task(self._disconnect(), name="redis-leave")
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(Exception):  # of ends that are no clean ones
+            await self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _failed(self, message: str) -> Unavailable:
         self._stats.failures += 1
@@ -167,10 +190,16 @@ class Server:
             await self._attempt(lambda client: execute(client, "PING"), self._probe_deadline)
 
     async def aclose(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
+        for task in (self._probe, self._leaving):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await close(self.client)
+
+
+def _takes_no_writes(answer: object) -> bool:
+    """A replica's refusal. Redis 6 wraps that of a command in a script in an error of another kind."""
+    return isinstance(answer, ResponseError) and (isinstance(answer, ReadOnlyError) or "-READONLY " in str(answer))
 
 
 def connect(address: Address, connections: int, **place: str | int) -> Redis:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cache_tiers.entry import CacheKey, Epochs
-from cache_tiers.link import Command, RedisLink, Unavailable
+from cache_tiers.link import Command, RedisLink, Refused, Unavailable
 from cache_tiers.names import STAMP_BYTES, Member
 from cache_tiers.sealed import STAMP_AT, stamp_of
 
@@ -302,7 +302,7 @@ def _sure(answer: object) -> object:
     if isinstance(answer, Unavailable):
         raise answer
     if isinstance(answer, Exception):
-        raise Unavailable(f"Redis refused: {answer}")
+        raise Refused(f"Redis refused: {answer}")
     return answer
 
 

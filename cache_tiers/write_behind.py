@@ -66,13 +66,17 @@ class WriteBehind:
         self.start()
         return True
 
-    async def withdraw(self, key: CacheKey) -> None:
-        """Drops the waiting writes of the key, and waits for one under way: what is removed next stays removed."""
+    def drop(self, key: CacheKey) -> None:
+        """Forgets the waiting writes of the key."""
         kept = [write for write in self._waiting if write.key != key]
         if len(kept) < len(self._waiting):
             self._bytes -= sum(write.weight for write in self._waiting) - sum(write.weight for write in kept)
             self._waiting = deque(kept)
             self._settle()
+
+    async def withdraw(self, key: CacheKey) -> None:
+        """As `drop`, and waits for a write under way: what is removed next stays removed."""
+        self.drop(key)
         while any(write.key == key for write in self._batch):
             await self._landed.wait()
 

@@ -94,6 +94,21 @@ def test_a_pinned_entry_stays_until_it_is_unpinned_or_dropped() -> None:
     assert key(1) not in tier
 
 
+def test_pinned_entries_that_have_expired_make_room_for_pins() -> None:
+    clock = Clock()
+    tier = DeviceTier(HostMemory(4 * SIZE), WorthPolicy[CacheKey](4 * SIZE, pin_share=0.5), clock=clock)
+    for n in (1, 2, 3):
+        tier.store(key(n), entry(expires=1010.0 if n == 1 else 0.0))
+    assert tier.pin(key(1))
+    assert tier.pin(key(2))
+    with pytest.raises(PinRefused):
+        tier.pin(key(3))
+    clock.now = 1010.0
+    assert tier.pin(key(3))
+    assert [n for n in (1, 2, 3) if key(n) in tier] == [2, 3]
+    assert tier.stats.evictions["expired"] == 1
+
+
 def test_a_policy_without_pins_says_so() -> None:
     tier, _ = tier_of(2)
     tier.store(key(1), entry())

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cache_tiers.entry import CacheKey, Entry
-from cache_tiers.events import ERASE, INSERTED, QUARANTINED, Event, id_order, tenant_tag
+from cache_tiers.events import ACKNOWLEDGED, ERASE, INSERTED, QUARANTINED, Event, id_order, tenant_tag
 from cache_tiers.link import Unavailable
 from tests.cache_tiers.conftest import Clock, MakeGateway, Server, until
 
@@ -102,6 +102,35 @@ async def test_contract_3_a_redis_that_lost_everything_is_a_gap(server: Server, 
     assert await gateway.tier.get(key(1)) is not None
 
 
+async def test_contract_3_a_redis_that_lost_the_last_events_is_a_gap_though_newer_ones_have_come(
+    own_server: Server, make_gateway: MakeGateway
+) -> None:
+    """As after a failover or a crash: whoever writes first hides that the stream has gone back in time."""
+    a, b = await make_gateway("a", on=own_server), await make_gateway("b", on=own_server)
+    await a.tier.put(key(1), ENTRY)
+    own_server.client.save()
+    assert (await a.gateways.erase("subject")).complete
+    for gateway in (a, b):
+        assert gateway.events._task is not None
+        gateway.events._task.cancel()
+    own_server.kill()
+    own_server.run()
+    assert own_server.client.exists(a.link.names.value(key(1))), "what was erased is there again"
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await a.events.publish(QUARANTINED)
+                break
+            except Unavailable:  # of connections to the server that was killed
+                await asyncio.sleep(0.01)
+    for gateway in (a, b):
+        gateway.events._task = asyncio.create_task(gateway.events._follow())
+    await until(lambda: all(gateway.events.stats.gaps and gateway.events.following for gateway in (a, b)))
+    c = await make_gateway("c", on=own_server)
+    assert await c.tier.get(key(1)) is None
+    assert not own_server.client.exists(a.link.names.value(key(1))), "and is removed once more"
+
+
 async def test_a_stream_that_starts_without_redis_joins_when_it_comes(
     own_server: Server, make_gateway: MakeGateway
 ) -> None:
@@ -152,6 +181,26 @@ async def test_an_epoch_that_redis_lost_is_put_back_by_who_knows_it(server: Serv
     assert gateway.epochs.unchanged(begun)
 
 
+async def test_an_epoch_that_is_put_back_reaches_who_has_joined_without_it(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    a = await make_gateway("a")
+    await a.gateways.erase("subject")
+    assert a.events._task is not None
+    a.events._task.cancel()
+    server.client.flushall()
+    b = await make_gateway("b")
+    dropped: list[str] = []
+    b.gateways.on_erase(dropped.append)
+    a.events._task = asyncio.create_task(a.events._follow())
+    await until(lambda: a.events.stats.gaps and a.events.following)
+    await until(lambda: dropped == ["subject"])
+    assert b.epochs.of(("subject",)) == a.epochs.of(("subject",))
+    assert await b.tier.put(key(1), ENTRY), "it would be refused for ever"
+    assert await a.tier.get(key(1)) == ENTRY
+    assert server.client.scard(a.link.names.erasing) == 0
+
+
 # Erasing.
 
 
@@ -179,7 +228,8 @@ async def test_contract_5_who_does_not_answer_is_missing_and_a_retry_completes(m
     assert reader is not None
     reader.cancel()
     erased = await a.gateways.erase("subject", timeout=0.05)
-    assert (erased.complete, erased.acknowledged, erased.missing) == (False, {"a"}, {"b"})
+    assert not erased.complete
+    assert "b" in erased.missing, "and perhaps the other, on a busy machine"
     b.events._task = asyncio.create_task(b.events._follow())
     assert (await a.gateways.erase("subject")).complete
 
@@ -195,9 +245,28 @@ async def test_contract_5_a_gateway_that_cannot_drop_does_not_acknowledge_until_
             raise RuntimeError("a test's")
 
     b.gateways.on_erase(drop)
-    assert (await a.gateways.erase("subject", timeout=0.1)).missing == {"b"}
+    assert "b" in (await a.gateways.erase("subject", timeout=0.1)).missing
     broken = False
     assert (await a.gateways.erase("subject")).complete
+
+
+async def test_contract_5_an_acknowledgement_that_failed_is_sent_with_a_later_heartbeat(
+    make_gateway: MakeGateway,
+) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b", lease=0.3)
+    publish, failures = b.events.publish, 2
+
+    async def failing(kind: str, payload: bytes = b"") -> str:
+        nonlocal failures
+        if kind == ACKNOWLEDGED and failures:
+            failures -= 1
+            raise Unavailable("a test's")
+        return await publish(kind, payload)
+
+    b.events.publish = failing  # type: ignore[method-assign]
+    assert (await a.gateways.erase("subject", timeout=30)).complete
+    assert failures == 0
+    await until(lambda: not b.gateways._owed)
 
 
 async def test_contract_5_a_gateway_that_was_away_applies_what_it_missed(
@@ -209,7 +278,7 @@ async def test_contract_5_a_gateway_that_was_away_applies_what_it_missed(
     begun = b.epochs.of(("subject",))
     assert b.events._task is not None
     b.events._task.cancel()
-    assert (await a.gateways.erase("subject", timeout=0.05)).missing == {"b"}
+    assert "b" in (await a.gateways.erase("subject", timeout=0.05)).missing
     server.client.xtrim(a.link.names.events, maxlen=0, approximate=False)
     b.events._task = asyncio.create_task(b.events._follow())
     await until(lambda: dropped == ["subject"])
@@ -254,6 +323,53 @@ async def test_contract_5_who_erases_has_dropped_it_when_the_call_returns(make_g
     timeout = {} if how == "invalidate" else {"timeout": 0.05}
     await getattr(gateway.gateways, how)("subject", **timeout)
     assert dropped == [tenant_tag("subject") if how == "erase_tenant" else "subject"]
+
+
+async def test_contract_5_an_erasure_that_redis_loses_while_it_is_done_fails_whoever_acknowledged(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    """The moved epoch, and the event that tells of it, are lost with a primary; all that follows its successor has."""
+    a, b = await make_gateway("a"), await make_gateway("b")
+    names, bump = a.link.names, a.epochs.bump
+    dropped: list[str] = []
+    b.gateways.on_erase(dropped.append)
+
+    async def lost(tag: str) -> int:
+        for gateway in (a, b):
+            assert gateway.events._task is not None
+            gateway.events._task.cancel()
+        epoch = await bump(tag)
+        ((event_id, _),) = server.client.xrevrange(names.events, count=1)
+        server.client.xdel(names.events, event_id)
+        server.client.delete(names.epochs, names.erasing)
+        for gateway in (a, b):
+            gateway.events._task = asyncio.create_task(gateway.events._follow())
+        return epoch
+
+    a.epochs.bump = lost  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="lost the erasure"):
+        await a.gateways.erase("subject")
+    assert dropped == []
+    a.epochs.bump = bump  # type: ignore[method-assign]
+    assert (await a.gateways.erase("subject")).complete
+    assert dropped == ["subject"]
+
+
+async def test_contract_5_what_was_acknowledged_of_a_lost_stream_counts_for_nothing(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    """A Redis whose clock was ahead, and that lost everything: its ids were higher than those that come now."""
+    a = await make_gateway("a")
+    ahead = int(time.time() * 1000) + 3_600_000
+    server.client.xadd(a.link.names.events, {"k": "none", "p": b"", "g": "nobody"}, id=f"{ahead}-0")
+    b = await make_gateway("b")
+    await until(lambda: a.gateways._acknowledged.get("b", "") == b.events.joined_at)
+    assert b.events._task is not None
+    b.events._task.cancel()
+    server.client.flushall()
+    await until(lambda: a.events.stats.gaps and a.events.following)
+    await b.gateways._beat()
+    assert "b" in (await a.gateways.erase("subject", timeout=0.05)).missing
 
 
 async def test_contract_5_an_erasure_cut_short_is_finished_by_the_next_gateway(make_gateway: MakeGateway) -> None:
@@ -393,22 +509,43 @@ async def test_a_gateway_knows_when_its_lease_has_run_out(own_server: Server, ma
 async def test_contract_5_a_gateway_cut_off_gives_up_what_it_keeps_before_erasures_stop_waiting_for_it(
     own_server: Server, make_gateway: MakeGateway
 ) -> None:
-    gateway = await make_gateway(on=own_server, lease=0.06, mourning=0.4, probe_after=0.01)
+    gateway = await make_gateway(on=own_server, start=False, lease=0.06, mourning=60.0, probe_after=0.01)
+    fleet, clock = gateway.gateways, Clock(0.0)
+    fleet._clock, fleet._leased_until = clock, 0.0
     lost: list[float] = []
-    gateway.gateways.on_lost(lambda: lost.append(time.monotonic()))
+
+    def fail() -> None:
+        raise RuntimeError("a test's")
+
+    fleet.on_lost(fail)
+    fleet.on_lost(lambda: lost.append(clock.now))
+    looks, look = 0, fleet._look
+
+    def counted() -> None:
+        nonlocal looks
+        looks += 1
+        look()
+
+    async def looked() -> None:
+        before = looks
+        await until(lambda: looks > before + 1)
+
+    fleet._look = counted  # type: ignore[method-assign]
+    await gateway.start()  # the lease lasts until 0.06
     joined = gateway.events.joined_at
-    await asyncio.sleep(0.3)
-    assert lost == [], "while in touch nothing is given up"
     with own_server.paused():
-        gateway.gateways._deadline = 0.05
-        begun = time.monotonic()
+        fleet._deadline = 0.05
+        clock.now = 0.05 + 30.0
+        await looked()
+        assert lost == [], "while others count it among the living nothing is given up"
+        clock.now = 0.07 + 30.0
         await until(lambda: lost)
-        assert lost[0] - begun > 0.2
-        await asyncio.sleep(0.2)
-    await until(lambda: gateway.events.following and not gateway.gateways._lost)
+        await looked()
+    fleet._deadline = 5.0
+    await until(lambda: gateway.events.following and not fleet._lost)
     assert id_order(gateway.events.joined_at) > id_order(joined), "it rejoins, as after a gap"
-    assert len(lost) == 1
-    await until(lambda: gateway.gateways.in_touch)  # the lease is so short that a busy machine may let it run out
+    assert lost == [30.07]
+    await until(lambda: fleet.in_touch)
 
 
 async def test_who_is_alone_on_its_redis_buries_the_dead_and_is_never_lost(
@@ -426,8 +563,8 @@ async def test_who_is_alone_on_its_redis_buries_the_dead_and_is_never_lost(
     lost: list[int] = []
     gateway.gateways.on_lost(lambda: lost.append(1))
     own_server.kill()
-    await asyncio.sleep(0.2)
-    assert not gateway.gateways.in_touch
+    await until(lambda: not gateway.gateways.in_touch)
+    gateway.gateways._look()
     assert lost == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -171,7 +172,25 @@ async def test_dropping_an_entry_ends_its_pin(server: Server, make: MakePinning)
     await until(lambda: not server.client.hlen(NAMES.pins))
 
 
-async def test_without_redis_nothing_is_pinned(make: MakePinning) -> None:
+async def test_a_caller_who_leaves_while_a_pin_is_noted_leaves_no_pin(make: MakePinning) -> None:
+    one = await make("a")
+    one.device.store(key(1), ENTRY)
+    begun = asyncio.Event()
+
+    async def hang(key: CacheKey, epochs: Epochs) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    one.pins._note = hang  # type: ignore[method-assign]
+    pinning = asyncio.create_task(one.pins.pin(key(1)))
+    await begun.wait()
+    pinning.cancel()
+    await asyncio.gather(pinning, return_exceptions=True)
+    assert key(1) not in one.pins
+    assert not one.device.is_pinned(key(1))
+
+
+async def test_without_redis_nothing_is_pinned(server: Server, make: MakePinning) -> None:
     one = await make("a")
     one.device.store(key(1), ENTRY)
     call = one.gateway.link.call
@@ -188,6 +207,10 @@ async def test_without_redis_nothing_is_pinned(make: MakePinning) -> None:
     one.gateway.link.call = fail  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         await one.pins.unpin(key(1))
+    one.gateway.link.call = call  # type: ignore[method-assign]
+    assert await one.pins.unpin(key(1)), "whoever failed can be called again"
+    assert not one.device.is_pinned(key(1))
+    assert server.client.hlen(NAMES.pins) == 0
 
 
 async def test_pins_are_limited_for_each_tenant(make: MakePinning) -> None:

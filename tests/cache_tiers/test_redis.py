@@ -219,6 +219,56 @@ async def test_contract_3_a_false_negative_is_counted_where_it_is_seen(make_gate
     assert b.tier.stats.replaced == 1
 
 
+async def test_contract_3_what_is_written_while_a_census_goes_by_is_known_after_it(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    tier = (await make_gateway()).tier
+    await tier.census.done()
+    steps = tier._writer._steps
+    write = steps.write
+
+    async def late(*args: Any) -> Any:
+        await tier.census.take()
+        return await write(*args)
+
+    steps.write = late  # type: ignore[method-assign]
+    assert await tier.put(key(1), ENTRY)
+    await until(lambda: tier.may_hold(key(1)))
+
+
+async def test_a_census_that_is_answered_with_nonsense_is_taken_again(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(start=False)
+    call, nonsense = gateway.link.call, 2
+
+    async def answer(*command: Any, **settings: Any) -> Any:
+        nonlocal nonsense
+        if command[0] == "SCAN" and nonsense:
+            nonsense -= 1
+            return b"OK"
+        return await call(*command, **settings)
+
+    gateway.link.call = answer  # type: ignore[method-assign]
+    gateway.tier.census._retry_after = 0.01
+    await gateway.start()
+    await until(lambda: not gateway.tier.filter.rebuilding)
+    assert nonsense == 0
+
+
+async def test_a_tag_that_cannot_be_cleared_is_left_to_the_next_census(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    """Another application's key, or, which is none, another prefix that begins as a tag's name does."""
+    names = Names()
+    for name in (names.tag("x"), Names(names.tags + "v").value(key(1))):
+        server.client.set(name, b"no hash")
+    gateway = await make_gateway()
+    await gateway.tier.put(key(1), ENTRY)
+    server.client.delete(names.value(key(1)))
+    await gateway.tier.census.take()
+    await until(lambda: gateway.tier.census.pruned == 2)  # those of the tags beside it
+    assert server.client.get(names.tag("x")) == b"no hash"
+
+
 async def test_contract_3_a_periodic_census_lets_the_old_filter_answer(make_gateway: MakeGateway) -> None:
     tier = (await make_gateway(census_every=0.02)).tier
     await tier.put(key(1), ENTRY)
@@ -503,6 +553,54 @@ async def test_a_delete_waits_for_the_write_that_is_under_way(make_gateway: Make
     assert await tier.get(key(1)) is None
 
 
+async def test_what_waits_to_be_written_is_not_written_after_another_gateways_delete(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    a, b = await make_gateway("a"), await make_gateway("b")
+    write, begun, go, heard = b.tier._queue._write, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(batch: Sequence[Write]) -> None:
+        begun.set()
+        await go.wait()
+        await write(batch)
+
+    b.tier._queue._write = slow
+    b.events.on(REMOVED, lambda event: heard.set())
+    b.tier.put_behind(key(1), ENTRY)
+    await begun.wait()
+    put_with_record(b.tier, key(2))
+    b.tier.put_behind(key(3), ENTRY)
+    await a.tier.erase_key(key(2))
+    await heard.wait()
+    go.set()
+    await b.tier.drain()
+    assert [await a.tier.get(key(n)) for n in (1, 2, 3)] == [ENTRY, None, ENTRY]
+    assert b.tier._queue._bytes == 0
+
+
+async def test_a_tenant_whose_data_keys_cannot_be_had_costs_the_others_no_write(
+    server: Server, make_gateway: MakeGateway
+) -> None:
+    tier = (await make_gateway()).tier
+    for n in range(3):
+        for tenant in ("well", "broken"):
+            put_with_record(tier, key(n, tenant))
+    server.client.set(Names().data_keys("broken"), b"no hash")
+    await tier.drain()
+    assert [await tier.get(key(n, "well")) for n in range(3)] == [ENTRY] * 3
+    assert [await tier.get_record(key(n, "well")) for n in range(3)] == [b"record"] * 3
+    assert tier.stats.write_failures == 3
+    server.client.delete(Names().data_keys("broken"))
+    assert await tier.put(key(0, "broken"), ENTRY)
+    tier._keyring.forget_all()
+    server.client.set(Names().data_keys("broken"), b"no hash")
+    tier.put_record_behind(key(0, "broken"), ENTRY, b"record")
+    tier.put_record_behind(key(0, "well"), ENTRY, b"another")
+    await tier.drain()
+    assert await tier.get_record(key(0, "well")) == b"another"
+    assert tier.stats.write_failures == 4
+
+
 async def test_erasing_a_tenant_counts_and_removes_only_its_own(server: Server, make_gateway: MakeGateway) -> None:
     tier = (await make_gateway()).tier
     tenants = ("a*", "ab", "[a]", "a?:a*", "")
@@ -632,6 +730,26 @@ async def test_a_paused_server_is_a_miss_within_the_deadline_and_soon_costs_noth
             assert await tier.get(key(1)) is None
         assert link.stats.calls == calls
         assert link.stats.skipped >= 100
+
+
+async def test_a_get_does_not_wait_longer_for_the_data_key_than_for_the_value(
+    own_server: Server, make_gateway: MakeGateway
+) -> None:
+    gateway = await make_gateway(on=own_server)
+    await gateway.tier.put(key(1), ENTRY)
+    gateway.keyring.forget_all()
+    asked: dict[object, float | None] = {}
+    call = gateway.link.call
+
+    async def noting(*command: Any, deadline: float | None = None, **where: Any) -> Any:
+        asked[command[0]] = deadline
+        return await call(*command, deadline=deadline, **where)
+
+    gateway.link.call = noting  # type: ignore[method-assign]
+    gateway.link.deadline = 4.0
+    async with gateway.keyring._locks["t"]:  # a data key is being made, which may take longer
+        assert await gateway.tier.get(key(1)) == ENTRY
+    assert asked["HGETALL"] == 4.0
 
 
 async def test_a_server_that_answers_garbage_gives_misses(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""L2 behind Sentinels, where a failover is followed, and over TLS, where nobody else is listened to."""
+"""L2 behind Sentinels or a name, where a failover is followed, and over TLS, where nobody else is listened to."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,9 +15,20 @@ from cache_tiers.entry import CacheKey, Entry
 from cache_tiers.link import RedisLink, Unavailable
 from cache_tiers.server import close, connect, execute
 from tests.cache_tiers.conftest import MakeGateway, until
-from tests.cache_tiers.fleets import NoTls, SentinelServers, TlsServer
+from tests.cache_tiers.fleets import Node, NoTls, SentinelServers, TlsServer
 
 ENTRY = Entry((b"frame",), cost_ms=1.0, created=time.time(), tags=("subject",))
+
+
+@dataclass
+class Name:
+    means: int
+    """A port."""
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
 
 
 def key(n: int) -> CacheKey:
@@ -56,6 +69,59 @@ async def test_the_sentinels_master_is_used_and_its_successor_after_it(
     assert await gateway.tier.put(key(2), ENTRY)
     assert (await gateway.gateways.erase("subject")).complete
     assert await gateway.tier.get(key(1)) is None
+
+
+@contextlib.asynccontextmanager
+async def name_of(first: Node) -> AsyncIterator[Name]:
+    """A relay, as a name that is looked up for each connection and stays where it is for as long as that lasts."""
+    name, relays = Name(first.port), set[asyncio.Task[None]]()
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 16):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", name.means)
+        for pumping in (pump(reader, to_writer), pump(to_reader, writer)):
+            task = asyncio.create_task(pumping)
+            relays.add(task)
+            task.add_done_callback(relays.discard)
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    name.port = int(server.sockets[0].getsockname()[1])
+    try:
+        yield name
+    finally:
+        server.close()
+        await asyncio.gather(*relays)
+
+
+async def test_a_name_that_comes_to_mean_another_server_is_followed(make_gateway: MakeGateway) -> None:
+    """The server behind it before goes on answering, as a replica of nobody that can be reached: it reads, and refuses
+    to write."""
+    async with contextlib.AsyncExitStack() as stack:
+        before = Node()
+        stack.callback(before.close)
+        after = Node("--port", "{port}", "--save", "", "--replicaof", "127.0.0.1", str(before.port))
+        stack.callback(after.close)
+        await until(lambda: after.client.info("replication")["master_link_status"] == "up")
+        name = await stack.enter_async_context(name_of(before))
+        gateway = await make_gateway(on=name)
+        stack.push_async_callback(gateway.close)
+        assert await gateway.tier.put(key(1), ENTRY)
+        assert before.client.execute_command("WAIT", 1, 5000) == 1
+        after.client.replicaof("no", "one")
+        before.client.replicaof("127.0.0.1", 1)
+        name.means = after.port
+        async with asyncio.timeout(30):
+            while not await gateway.tier.put(key(2), ENTRY):
+                await asyncio.sleep(0.01)
+        assert after.client.exists(gateway.link.names.value(key(2)))
+        assert await gateway.tier.get(key(1)) == ENTRY
+        assert (await gateway.gateways.erase("subject")).complete, "so it hears of events there"
 
 
 async def test_a_service_no_sentinel_knows_is_unavailable(watched: SentinelServers) -> None:
