@@ -72,6 +72,10 @@ class Listener:
     def hears_moods(self) -> bool:
         return self._mood is not None
 
+    def has_heard(self, digest: bytes) -> bool:
+        """Whether the mood of an example is known, or being heard, so that asking for it costs no run."""
+        return digest in self._examples
+
     async def mood(self, digest: bytes, pcm: bytes) -> tuple[str, float]:
         """The mood of canonical PCM with that digest, and how near it is, 0 to 1.
 

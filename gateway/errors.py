@@ -4,6 +4,7 @@
     ├── BadField          INVALID_ARGUMENT    a field of the request; BadRequest names it
     ├── TooLarge          OUT_OF_RANGE        a stream that ran past a limit
     ├── Unauthenticated   UNAUTHENTICATED     no token, or an unknown one
+    ├── CallerGone        CANCELLED           nobody waits for the answer any more
     ├── PermissionDenied  PERMISSION_DENIED   a known token that may not do this
     ├── NotCached         NOT_FOUND           ONLY_IF_CACHED, and it is not
     ├── NotFound          NOT_FOUND           an entry, a subject or a key that is not there
@@ -107,6 +108,13 @@ class Unauthenticated(RefrainError):
         super().__init__(message)
 
 
+class CallerGone(RefrainError):
+    """The caller left, or its deadline passed, before its call was taken up; its address is gone with it."""
+
+    def __init__(self, message: str = "the caller is gone") -> None:
+        super().__init__(message)
+
+
 class PermissionDenied(RefrainError):
     """The caller is known, and may not do this."""
 
@@ -174,6 +182,7 @@ _CODES: Final[dict[type[BaseException], grpc.StatusCode]] = {
     BadField: grpc.StatusCode.INVALID_ARGUMENT,
     TooLarge: grpc.StatusCode.OUT_OF_RANGE,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    CallerGone: grpc.StatusCode.CANCELLED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     NotCached: grpc.StatusCode.NOT_FOUND,
     NotFound: grpc.StatusCode.NOT_FOUND,

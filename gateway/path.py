@@ -148,21 +148,27 @@ class RequestPath:
 
     async def answer(self, call: Call, data: bytes | None = None) -> bytes:
         """The whole answer of a prepared call, wherever it comes from. `data`: the request, for the next one's sake."""
+        forgotten = self._shortcuts.forgotten
         while True:
             served = await self._serve(call, self._computing.whole(call))
             try:
                 body = b"".join([frame async for frame in served.frames])
                 break
             except DeadlineExceeded:
-                # Of whom this call followed: that one was in more of a hurry, and we take its place.
-                if served.status is not COALESCED or self._slots.now() >= call.deadline:
+                if not self._takes_over(call, served):
                     raise
             finally:
                 served.release()
-        if data is not None and served.status is HIT_EXACT:
+        # Not where other engines came while this was looked for: they answer the same request under another key.
+        if data is not None and served.status is HIT_EXACT and forgotten == self._shortcuts.forgotten:
             self._learn(call, data)
         self._settle(call, served, len(body), self._clock())
         return body + self._info(call, served)
+
+    def _takes_over(self, call: Call, served: Served) -> bool:
+        """Whether a deadline that passed was that of a call which this one followed: that one was in more of a hurry,
+        and this one takes its place."""
+        return served.status is COALESCED and self._slots.now() < call.deadline
 
     def _learn(self, call: Call, data: bytes) -> None:
         """Remembers which key the request has, where nothing else decides what it is answered with."""
@@ -238,16 +244,21 @@ class RequestPath:
         if self._recorder is not None:
             self._recorder.take(call)
         compute = self._computing.frames(call) if task.frames is not None else self._computing.whole(call)
-        served = await self._serve(call, compute)
         sent, first = 0, 0.0
-        try:
-            async for frame in served.frames:
-                first = first or self._clock()
-                sent += len(frame)
-                if frame:
-                    yield told(frame)
-        finally:
-            served.release()
+        while True:
+            served = await self._serve(call, compute)
+            try:
+                async for frame in served.frames:
+                    first = first or self._clock()
+                    sent += len(frame)
+                    if frame:
+                        yield told(frame)
+                break
+            except DeadlineExceeded:
+                if sent or not self._takes_over(call, served):
+                    raise
+            finally:
+                served.release()
         self._settle(call, served, sent, first or self._clock(), streaming=True)
         yield self._info(call, served)
 
@@ -337,6 +348,8 @@ class RequestPath:
         engine = engine or self._engines.of(task.name, decoded.model, tenant, input_digest)
         policy = self._policies(tenant)
         voice, cosine = self._voice(decoded, engine, policy)
+        if decoded.emotion and decoded.emotion not in engine.info.emotions:  # which came while a stream went on
+            raise BadField("voice.emotion", decoded.emotion, listed(engine.info.emotions))
         near = _near(keys, decoded, voice, cosine)
         output = decoded.output
         fields = KeyFields(
@@ -380,6 +393,8 @@ class RequestPath:
             allowed = "cache_control.match FUZZY where the tenant may have it, or voice.emotion by name"
             raise BadField(at, decoded.example, allowed, "a mood by example is only near what is meant")
         digest = await self._input_digest("mood", tenant, decoded.example)
+        if control.mode == wire.Mode.ONLY_IF_CACHED and not self._listener.has_heard(digest):
+            raise NotCached(f"{at}: the mood of this example is not known yet, and ONLY_IF_CACHED runs no model")
         try:
             mood, similarity = await self._listener.mood(digest, decoded.example)
         except Unfit as error:

@@ -16,7 +16,7 @@ import grpc
 
 from gateway.admin import Admin
 from gateway.engines import Engines
-from gateway.errors import status_of
+from gateway.errors import CallerGone, status_of
 from gateway.observe import Observer
 from gateway.path import RequestPath
 from gateway.streams import Streams
@@ -107,8 +107,7 @@ class Servicer:
             try:
                 return await work(data, context)
             except asyncio.CancelledError:
-                # Its address is gone with the caller, and without tokens that was all that said whose call it was.
-                self._left(task, self._tenant(context) or DEFAULT_TENANT)
+                self._left(task, self._tenant(context))
                 raise
             except Exception as error:
                 await self._fail(error, task, context)
@@ -147,11 +146,16 @@ class Servicer:
             log.error("a call failed", exc_info=error, extra={"fields": {"task": task or "admin"}})
         if task:
             self._observer.failed(task, code.name, self._tenant(context))
-        await context.abort(code, message, trailing)
+        try:
+            await context.abort(code, message, trailing)
+        except grpc.aio.InternalError:  # the caller is gone, which gRPC would log as an error with its whole trace
+            raise asyncio.CancelledError from None
         raise AssertionError("abort raises")
 
     def _tenant(self, context: Any) -> str:
         try:
             return self._tenants.of(context)
+        except CallerGone:  # without tokens its address was all that said whose call it was
+            return DEFAULT_TENANT
         except Exception:
             return ""  # a caller without a tenant

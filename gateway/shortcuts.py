@@ -48,6 +48,8 @@ class Shortcuts:
         self._short = hashlib.blake2b(key=os.urandom(32), digest_size=16)
         self._long = AESGCM(os.urandom(32))
         self._known: dict[tuple[str, str, bytes], Shortcut] = {}
+        self.forgotten = 0
+        """How often all were forgotten: what a call found out before the last time is not to be learned after it."""
 
     def find(self, task: str, tenant: str, data: bytes) -> Shortcut | None:
         if len(data) > MOST_BYTES:
@@ -65,6 +67,7 @@ class Shortcuts:
     def forget(self) -> None:
         """All of them: other engines serve now, so the keys are others."""
         self._known.clear()
+        self.forgotten += 1
 
     def _digest(self, data: bytes) -> bytes:
         if len(data) > _SHORT_BYTES:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from gateway.errors import Unauthenticated
+from gateway.errors import CallerGone, Unauthenticated
 
 DEFAULT_TENANT = "default"
 _LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
@@ -31,10 +31,13 @@ class Tenants:
         self._tenants = {_digest(token): tenant for token, tenant in tokens.items()}
 
     def of(self, context: CallContext) -> str:
-        """The caller's tenant. Raises `Unauthenticated`."""
+        """The caller's tenant. Raises `Unauthenticated`, and `CallerGone` where nobody is there to be told so."""
         if not self._tenants:
-            if context.peer().startswith(_LOOPBACK):
+            peer = context.peer()
+            if peer.startswith(_LOOPBACK):
                 return DEFAULT_TENANT
+            if not peer:
+                raise CallerGone
             raise Unauthenticated(
                 "no tokens are configured, so only callers on this machine are served; configure `tokens`"
             )

@@ -84,7 +84,7 @@ class Sentences:
     def push(self, text: str) -> list[str]:
         """The sentences that `text` completes. Ones with nothing to speak (an emoji, dashes) are passed over.
 
-        Raises `BadField` for control characters, `TooLarge` when a sentence does not end.
+        Raises `BadField` for control characters, `TooLarge` for a sentence that is too long, or does not end.
         """
         if len(text) > self._max_bytes or len(text.encode()) > self._max_bytes:
             raise BadField(self._field, text, f"at most {self._max_bytes} bytes of UTF-8 a message")
@@ -94,14 +94,14 @@ class Sentences:
         start = 0
         for mark in _SENTENCE_END.finditer(self._pending, self._judged):
             self._judged = end = mark.end()
-            if not _ABBREVIATION.search(self._pending, max(start, end - _ABBREVIATION_CHARACTERS), end):
+            # From the character before: after a blank line, that is what shows that a word begins here.
+            if not _ABBREVIATION.search(self._pending, max(start - 1, end - _ABBREVIATION_CHARACTERS, 0), end):
                 done += self._sentence(self._pending[start:end])
                 start = end
         rest = self._pending[start:].lstrip()
         self._judged = max(0, self._judged - (len(self._pending) - len(rest)))
         self._pending = rest
-        if len(self._pending.encode()) > self._max_bytes:
-            raise TooLarge(self._field, f"{self._max_bytes} bytes of UTF-8 a sentence")
+        self._check_length(rest)
         return done
 
     def finish(self) -> list[str]:
@@ -112,7 +112,12 @@ class Sentences:
         return last
 
     def _sentence(self, piece: str) -> list[str]:
+        self._check_length(piece.strip())
         if not speakable(piece):
             return []
         self._spoken += 1
         return [" ".join(unicodedata.normalize("NFC", piece).split())]
+
+    def _check_length(self, sentence: str) -> None:
+        if len(sentence.encode()) > self._max_bytes:
+            raise TooLarge(self._field, f"{self._max_bytes} bytes of UTF-8 a sentence")

@@ -6,8 +6,8 @@ mel or text to speak is small.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -21,6 +21,9 @@ M = TypeVar("M", bound=Message)
 
 SMALL_BYTES: Final = 64 << 10
 """Of a message, or of all in it that is not its one large field."""
+FIELD_BYTES: Final = 16
+"""What each field of a long message counts beside its bytes: parsed it weighs as much, and each is a step of a walk in
+Python."""
 
 
 class Size(NamedTuple):
@@ -30,22 +33,32 @@ class Size(NamedTuple):
     """What to blame when it weighs more."""
     most: int | None = SMALL_BYTES
     """Bytes in all; None for as many as gRPC lets through."""
-    large: int = 0
-    """Number of the field that may take more than `SMALL_BYTES`; 0 for none."""
+    large: tuple[int, ...] = ()
+    """Number of the field that may take more than `SMALL_BYTES`, behind those of the messages it is in; empty for none.
+    """
 
 
 _MEL_BYTES: Final = MEL_FRAMES * MEL_FRAME_BYTES + SMALL_BYTES
+_EXAMPLE: Final = (pb.VoiceSelectionParams.EMOTION_AUDIO_FIELD_NUMBER, pb.VoiceSample.CONTENT_FIELD_NUMBER)
 _SIZES: Final[dict[type[Message], Size]] = {
-    pb.RecognizeRequest: Size("config", None, pb.RecognizeRequest.CONTENT_FIELD_NUMBER),
-    pb.StreamingRecognizeRequest: Size("streaming_config", None, pb.StreamingRecognizeRequest.AUDIO_FIELD_NUMBER),
-    pb.SynthesizeRequest: Size("input.text", None, pb.SynthesizeRequest.VOICE_FIELD_NUMBER),
+    pb.RecognizeRequest: Size("config", None, (pb.RecognizeRequest.CONTENT_FIELD_NUMBER,)),
+    pb.StreamingRecognizeRequest: Size("streaming_config", None, (pb.StreamingRecognizeRequest.AUDIO_FIELD_NUMBER,)),
+    pb.SynthesizeRequest: Size("input.text", None, (pb.SynthesizeRequest.VOICE_FIELD_NUMBER, *_EXAMPLE)),
     pb.StreamingSynthesizeRequest: Size(
-        "input.text", None, pb.StreamingSynthesizeRequest.STREAMING_CONFIG_FIELD_NUMBER
+        "input.text",
+        None,
+        (
+            pb.StreamingSynthesizeRequest.STREAMING_CONFIG_FIELD_NUMBER,
+            pb.StreamingSynthesizeConfig.VOICE_FIELD_NUMBER,
+            *_EXAMPLE,
+        ),
     ),
-    pb.EmbedVoiceRequest: Size("request", None, pb.EmbedVoiceRequest.RECORDING_FIELD_NUMBER),
-    pb.VocodeRequest: Size("mel", _MEL_BYTES, pb.VocodeRequest.MEL_FIELD_NUMBER),
-    pb.StreamingVocodeRequest: Size("mel", _MEL_BYTES, pb.StreamingVocodeRequest.MEL_FIELD_NUMBER),
-    cache_pb2.WarmRequest: Size("requests", 8 << 20, cache_pb2.WarmRequest.REQUESTS_FIELD_NUMBER),
+    pb.EmbedVoiceRequest: Size(
+        "request", None, (pb.EmbedVoiceRequest.RECORDING_FIELD_NUMBER, pb.VoiceSample.CONTENT_FIELD_NUMBER)
+    ),
+    pb.VocodeRequest: Size("mel", _MEL_BYTES, (pb.VocodeRequest.MEL_FIELD_NUMBER,)),
+    pb.StreamingVocodeRequest: Size("mel", _MEL_BYTES, (pb.StreamingVocodeRequest.MEL_FIELD_NUMBER,)),
+    cache_pb2.WarmRequest: Size("requests", 8 << 20, (cache_pb2.WarmRequest.REQUESTS_FIELD_NUMBER,)),
 }
 
 
@@ -63,17 +76,26 @@ def _check_size(kind: type[Message], data: bytes) -> None:
     size = _SIZES.get(kind, Size())
     if size.most is not None and len(data) > size.most:
         raise BadField(size.field, data, f"at most {size.most} bytes a message", "the message is too long")
-    if size.large and _beside(data, size.large) > SMALL_BYTES:
-        name = kind.DESCRIPTOR.fields_by_number[size.large].name
-        allowed = f"at most {SMALL_BYTES} bytes a message besides what {name} holds"
-        raise BadField(size.field, data, allowed, "the message is too long")
+    for depth in range(1, len(size.large) + 1):
+        if _beside(data, 0, len(data), size.large[:depth]) > SMALL_BYTES:
+            *outer, name = _names(kind.DESCRIPTOR, size.large[:depth])
+            allowed = f"at most {SMALL_BYTES} bytes a message besides what {name} holds, each field {FIELD_BYTES} more"
+            raise BadField(".".join(outer) or size.field, data, allowed, "the message is too long")
 
 
-def _beside(data: bytes, large: int) -> int:
-    """Bytes of a serialised message that are not the contents of its field `large`; once they are over `SMALL_BYTES`,
-    counting stops. What is malformed, parsing refuses."""
-    at = beside = 0
-    while at < len(data) and beside <= SMALL_BYTES:
+def _names(descriptor: Any, path: Sequence[int]) -> Iterator[str]:
+    """Of the fields on the way to the one that the path ends at."""
+    for number in path:
+        field = descriptor.fields_by_number[number]
+        descriptor = field.message_type
+        yield field.name
+
+
+def _beside(data: bytes, at: int, end: int, large: tuple[int, ...]) -> int:
+    """Bytes of a serialised message, `data` from `at` to `end`, that are not the contents of its field `large`, and
+    `FIELD_BYTES` a field; once they are over `SMALL_BYTES`, counting stops. What is malformed, parsing refuses."""
+    beside = 0
+    while at < end and beside <= SMALL_BYTES:
         begin, length = at, 0
         tag, at = _varint(data, at)
         if tag & 7 == 2:
@@ -83,8 +105,12 @@ def _beside(data: bytes, large: int) -> int:
         elif tag & 7 in _FIXED:
             at += _FIXED[tag & 7]
         else:  # a group, which none of our messages has
-            return len(data) - begin + beside
-        beside += at - begin + (0 if tag >> 3 == large else length)
+            return end - begin + beside
+        beside += at - begin + FIELD_BYTES
+        if tag >> 3 != large[0]:
+            beside += length
+        elif len(large) > 1:
+            beside += _beside(data, at, min(at + length, end), large[1:])
         at += length
     return beside
 

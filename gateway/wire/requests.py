@@ -32,6 +32,8 @@ SAMPLE_SHORTEST_S: Final = 0.5
 SAMPLE_LONGEST_S: Final = 60.0
 """A voice or a mood is known long before; encoding takes memory by the second."""
 TTL_SECONDS: Final = 366 * 86_400
+AGE_SECONDS: Final = 315_576_000_000
+"""The longest google.protobuf.Duration there is (duration.proto): 10,000 years."""
 ID_BYTES: Final = 128
 
 
@@ -297,7 +299,7 @@ def _control(control: pb.CacheControl, at: str) -> Control:
     if match is None:
         raise BadField(f"{at}.match", control.match, "EXACT or FUZZY, or 0 for the tenant's policy")
     ttl = _duration(control.ttl, f"{at}.ttl", TTL_SECONDS) if control.HasField("ttl") else 0.0
-    max_age = _duration(control.max_age, f"{at}.max_age", None) if control.HasField("max_age") else None
+    max_age = _duration(control.max_age, f"{at}.max_age", AGE_SECONDS) if control.HasField("max_age") else None
     similarity = control.min_similarity
     if not 0.0 <= similarity <= 1.0:
         raise BadField(f"{at}.min_similarity", similarity, "0 to 1")
@@ -309,12 +311,11 @@ def _control(control: pb.CacheControl, at: str) -> Control:
     return Control(mode, control.no_store, match, ttl or None, max_age, similarity, session, subject)
 
 
-def _duration(duration: Duration, at: str, most: float | None) -> float:
+def _duration(duration: Duration, at: str, most: int) -> float:
     seconds, nanos = duration.seconds, duration.nanos
     value = seconds + nanos / 1e9
-    if seconds < 0 or not 0 <= nanos < 1_000_000_000 or (most is not None and value > most):
-        allowed = "0 s or more" if most is None else f"0 s to {most} s ({most // 86_400} days)"
-        raise BadField(at, f"{seconds} s and {nanos} ns", allowed)
+    if seconds < 0 or not 0 <= nanos < 1_000_000_000 or value > most:
+        raise BadField(at, f"{seconds} s and {nanos} ns", f"0 s to {most} s ({most // 86_400} days)")
     return value
 
 

@@ -173,6 +173,15 @@ def test_a_stream_in_the_wrong_order_is_refused(channel: grpc.Channel, messages:
     assert error.code() is INVALID
 
 
+def _field(number: int, content: bytes) -> bytes:
+    """A message with nothing but a field that holds another one (protobuf encoding guide)."""
+    length, size = len(content), bytearray()
+    while length > 127:
+        size.append(length & 127 | 128)
+        length >>= 7
+    return bytes((number << 3 | 2, *size, length)) + content
+
+
 def _oversized() -> Iterator[tuple[str, bytes]]:
     """Messages that would weigh many times more when parsed than they do as bytes, or that nobody needs so long."""
     warm = cache_pb2.WarmRequest(requests=[speech_pb2.SynthesizeRequest()] * 100_000)
@@ -184,6 +193,12 @@ def _oversized() -> Iterator[tuple[str, bytes]]:
     languages = speech_pb2.RecognizeRequest(config={"language_codes": [""] * 100_000}, content=b"1234")
     yield "Speech/Recognize", languages.SerializeToString()
     yield "CacheAdmin/ExplainRecall", languages.SerializeToString()
+    many = speech_pb2.RecognizeRequest(config={}, content=bytes(100_000)).SerializeToString() + b"\x20\x00" * 5_000
+    yield "Speech/Recognize", many
+    turns = b"\x0a\x00\x12\x00" * 50_000  # either decoding of a sample, or either voice, each one made anew
+    yield "Speech/EmbedVoice", _field(1, turns)
+    yield "Speech/Synthesize", _field(2, turns)
+    yield "Speech/Synthesize", _field(2, _field(5, turns))
 
 
 @pytest.mark.parametrize(("method", "data"), [*_oversized()], ids=lambda value: value if isinstance(value, str) else "")

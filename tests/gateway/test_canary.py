@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import urllib.request
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -29,7 +30,7 @@ from models.registry.store import Registry
 from models.utterance import MEL_BANDS
 from models.vocoder import Vocoder, VocoderEngine
 from protos.refrain.v1 import speech_pb2, speech_pb2_grpc
-from tests.gateway.rig import Ear, Status, gateway, hear, noise, settings
+from tests.gateway.rig import Ear, Speaker, Status, gateway, hear, noise, settings
 from tests.models.versions import folder
 
 GAINS = {"1": 0.1, "2": 0.2, "3": 0.3}
@@ -296,6 +297,30 @@ async def test_requests_that_run_while_engines_change_all_end_well_and_each_with
         assert old() is None, "the sessions of what serves no more are let go"
 
 
+async def test_an_answer_looked_for_before_engines_changed_is_not_the_next_ones(
+    registry: Registry, shipped: Served
+) -> None:
+    """What a request is found by the next time is learned when it is answered; the key is from before."""
+    async with served(registry, shipped, device={"size": 1_000}) as rig:  # too small: all comes from Redis
+        assert await rig.version(-1.0) == ("1", "MISS")
+        await rig.running.tier.drain()
+        get, asked, told = rig.running.tier.get, asyncio.Event(), asyncio.Event()
+
+        async def held(key: Any) -> Any:
+            asked.set()
+            await told.wait()
+            return await get(key)
+
+        with mock.patch.object(rig.running.tier, "get", held):
+            early = asyncio.create_task(rig.version(-1.0))
+            await asked.wait()
+            registry.promote("tiny@2")
+            assert await rig.reload()
+            told.set()
+            assert await early == ("1", "HIT_EXACT")
+        assert await rig.version(-1.0) == ("2", "MISS")
+
+
 async def test_a_registry_that_cannot_be_used_changes_nothing(
     registry: Registry, shipped: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -356,3 +381,34 @@ async def test_a_stream_with_interim_results_ends_on_the_engine_it_began_with(tm
         assert (rig.ear.runs, second.runs) == (1, 0)
         answer = await rig.speech.Recognize(whole)
         assert (answer.cache_info.engine, answer.cache_info.status) == (second.info.identity, Status.MISS)
+
+
+async def test_a_stream_whose_mood_leaves_with_its_engine_is_told_so(tmp_path: Path) -> None:
+    class Second(Speaker):
+        name = "second-speaker"
+
+    async with gateway(tmp_path) as rig:
+        second = Second()
+        second.info = dataclasses.replace(second.info, emotions=("neutral",))
+        engines = {"recognize": rig.ear, "synthesize": second, "vocode": rig.singer}
+        after = Served({task: {engine.info.name: engine} for task, engine in engines.items()})
+        asked: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def messages() -> AsyncIterator[Any]:
+            config = speech_pb2.StreamingSynthesizeConfig(voice={"emotion": "cheerful"})
+            yield speech_pb2.StreamingSynthesizeRequest(streaming_config=config)
+            yield speech_pb2.StreamingSynthesizeRequest(input={"text": "Hello there. "})
+            await asked.get()
+            yield speech_pb2.StreamingSynthesizeRequest(input={"text": "Goodbye."})
+
+        call = rig.speech.StreamingSynthesize(messages())
+        while not (await call.read()).HasField("cache_info"):
+            pass
+        with mock.patch.object(app, "load_engines", return_value=after):
+            assert await rig.running.models.reload()
+        asked.put_nowait(None)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details() == "voice.emotion is 'cheerful'; allowed: neutral"
+        assert second.runs == 0

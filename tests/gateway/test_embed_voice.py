@@ -272,6 +272,16 @@ async def test_a_mood_by_example_is_fuzzy_has_to_be_asked_for_and_is_heard_once(
     assert rig.moods.runs - audits == 1
 
 
+async def test_only_if_cached_hears_no_mood_that_is_not_known_yet(rig: Rig) -> None:
+    await rig.speech.Synthesize(say(voice={"emotion": "cheerful"}))
+    kept = feeling(CHEERFUL, mode="ONLY_IF_CACHED", **FUZZY)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rig.speech.Synthesize(kept)
+    assert (caught.value.code(), rig.moods.runs) == (grpc.StatusCode.NOT_FOUND, 0)
+    await rig.speech.Synthesize(feeling(CHEERFUL, **FUZZY))
+    assert (await rig.speech.Synthesize(kept)).cache_info.status == Status.HIT_FUZZY
+
+
 async def test_a_mood_by_name_wins_over_an_example_whatever_that_is(rig: Rig) -> None:
     voice = {"emotion": "neutral", "emotion_audio": {"content": b"no sound"}}
     assert (await rig.speech.Synthesize(say(voice=voice))).cache_info.status == Status.MISS
@@ -381,8 +391,8 @@ async def test_a_reported_voice_is_refused_after_a_restart(tmp_path: Path) -> No
 async def test_where_answers_must_be_proved_first_near_ones_are_refused_and_audited(tmp_path: Path) -> None:
     async with gateway(tmp_path, tenants={"default": {"require_near_proof": True}}) as rig:
         values = await embedding_of(rig, NEAR_ANNA)
-        for count in (1, 2):
-            await refused(rig.speech.Synthesize(like(values, **FUZZY)), "voice.embedding", "audits")
+        for count, text in enumerate(("Hello there.", "And goodbye."), 1):  # what was judged right is not judged again
+            await refused(rig.speech.Synthesize(like(values, text, **FUZZY)), "voice.embedding", "audits")
             await audits_done(rig)
             audits = (await rig.admin.GetStats(cache_pb2.GetStatsRequest())).near_audits
             assert (audits.audited, audits.wrong, audits.undecided) == (count, 0, 0)

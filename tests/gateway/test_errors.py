@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway import errors
 from gateway.errors import (
     BadField,
+    CallerGone,
     DeadlineExceeded,
     EngineFailed,
     EraseIncomplete,
@@ -33,6 +34,7 @@ CASES: list[tuple[BaseException, grpc.StatusCode]] = [
     (BadField("input.text", "", "1 to 5000 bytes"), Code.INVALID_ARGUMENT),
     (TooLarge("audio", "600 s"), Code.OUT_OF_RANGE),
     (Unauthenticated(), Code.UNAUTHENTICATED),
+    (CallerGone(), Code.CANCELLED),
     (PermissionDenied("only operators"), Code.PERMISSION_DENIED),
     (NotCached(), Code.NOT_FOUND),
     (NotFound("no such entry"), Code.NOT_FOUND),

@@ -141,6 +141,31 @@ async def test_who_followed_a_hurried_call_takes_its_place(rig: Rig) -> None:
     assert rig.speaker.runs == 2
 
 
+async def test_a_stream_that_followed_a_hurried_call_takes_its_place_too(rig: Rig) -> None:
+    """Whole and streamed recognition share their flights; a stream has all the time it wants."""
+    begin, sound = rig.ear.begin, hear(noise())
+
+    async def late_at_first() -> None:
+        await begin()
+        if rig.ear.runs == 1:
+            raise TooLate("for the first")
+
+    rig.ear.begin = late_at_first
+    rig.ear.open.clear()
+    leader = asyncio.ensure_future(rig.speech.Recognize(sound))
+    await rig.ear.started.wait()
+    config = speech_pb2.StreamingRecognizeRequest(streaming_config={"config": sound.config})
+    stream = rig.speech.StreamingRecognize(iter([config, speech_pb2.StreamingRecognizeRequest(audio=sound.content)]))
+    while rig.running.cache.stats.coalesced == 0:
+        await asyncio.sleep(0)
+    rig.ear.open.set()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await leader
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    answers = [answer async for answer in stream]
+    assert (len(answers), answers[-1].cache_info.status, rig.ear.runs) == (2, Status.MISS, 2)
+
+
 async def test_engines_are_told_the_deadline_and_whether_somebody_listens(rig: Rig) -> None:
     told: list[Errand] = []
     begin = rig.speaker.begin

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from gateway.errors import Overloaded
 from gateway.keys import TenantKeys
 from gateway.wire import messages
 from models.utterance import MEL_BANDS, Samples, Transcript
-from protos.refrain.v1 import cache_pb2, speech_pb2
+from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
+from tests.gateway.conftest import threaded
 from tests.gateway.rig import Rig, Status, gateway, hear, noise, say
 
 LINEAR16 = {"explicit_decoding_config": {"encoding": "LINEAR16", "sample_rate_hertz": 16_000}}
@@ -358,6 +361,35 @@ async def test_callers_who_leave_in_the_middle_of_a_stream_leave_nothing_behind(
     async with asyncio.timeout(20):
         while rig.running.cache.device.stats.leased_bytes or len(rig.running.cache.flights):
             await asyncio.sleep(0.02)
+
+
+def test_callers_whose_time_was_up_before_their_turn_have_left_and_nothing_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their address is gone with them; they are not taken for strangers, nor their absence for an error."""
+    with threaded(tmp_path) as rig, grpc.insecure_channel(f"127.0.0.1:{rig.running.port}") as channel:
+        stub: Any = speech_pb2_grpc.SpeechStub(channel)  # type: ignore[no-untyped-call]
+        held, go = threading.Event(), threading.Event()
+
+        async def hold() -> None:
+            held.set()
+            go.wait(30)  # the event loop: nobody's call is taken up meanwhile
+
+        rig.speaker.begin = hold
+        first = stub.Synthesize.future(say())
+        assert held.wait(30)
+        config = speech_pb2.StreamingSynthesizeRequest(streaming_config={})
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.StreamingSynthesize(iter([config]), timeout=0.05))
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        go.set()
+        assert first.result(30).audio_content
+        admin: Any = cache_pb2_grpc.CacheAdminStub(channel)  # type: ignore[no-untyped-call]
+        longest = time.monotonic() + 20
+        while admin.GetStats(cache_pb2.GetStatsRequest()).failed < 3:
+            assert time.monotonic() < longest, "those who left are not counted as the tenant's"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def _counted(rig: Rig, failed: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.errors import Unauthenticated
+from gateway.errors import CallerGone, Unauthenticated
 from gateway.tenants import DEFAULT_TENANT, Tenants
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -67,7 +67,7 @@ def test_without_tokens_this_machine_is_the_default_tenant(address: str) -> None
 
 
 @pytest.mark.parametrize(
-    "address", ["ipv4:203.0.113.7:9", "ipv4:12.7.0.1:9", "ipv6:[::2]:9", "ipv6:[2001:db8::1]:9", "unknown", ""]
+    "address", ["ipv4:203.0.113.7:9", "ipv4:12.7.0.1:9", "ipv6:[::2]:9", "ipv6:[2001:db8::1]:9", "unknown"]
 )
 def test_without_tokens_nobody_else_is_served(address: str) -> None:
     with pytest.raises(Unauthenticated, match="configure `tokens`"):
@@ -76,3 +76,10 @@ def test_without_tokens_nobody_else_is_served(address: str) -> None:
 
 def test_no_token_is_kept_in_clear(tenants: Tenants) -> None:
     assert "alpha-token" not in repr(vars(tenants))
+
+
+def test_a_caller_whose_address_is_gone_with_it_is_no_stranger_and_is_not_served() -> None:
+    with pytest.raises(CallerGone):
+        Tenants({}).of(Caller(address=""))
+    with pytest.raises(Unauthenticated):
+        Tenants({"alpha-token": "alpha"}).of(Caller(address=""))

@@ -98,7 +98,7 @@ def _spoken(text: str) -> bool:
 
 SPEECH = (
     'Dr. Smith paid $3.50 to e.g. J. R. Jones. "Really?" he asked...  \N{GRINNING FACE}! Yes!\n\nA title\n\n'
-    "Cafe\u0301 is open until 5 p.m. today. The end"
+    "St. Rene\u0301 is open until 5 p.m. today. The end"
 )
 SENTENCES = [
     "Dr. Smith paid $3.50 to e.g. J. R. Jones.",
@@ -106,7 +106,7 @@ SENTENCES = [
     "he asked...",
     "Yes!",
     "A title",
-    "Caf\u00e9 is open until 5 p.m. today.",
+    "St. Ren\u00e9 is open until 5 p.m. today.",
     "The end",
 ]
 
@@ -137,6 +137,14 @@ def test_a_sentence_without_end_is_refused_in_time() -> None:
     endless = itertools.repeat("and so on " * 100, 100)
     with pytest.raises(TooLarge):
         list(map(Sentences("input.text").push, endless))
+
+
+@pytest.mark.parametrize("size", [7, 90, 130])
+def test_a_sentence_that_is_too_long_is_refused_however_it_arrives(size: int) -> None:
+    text = "It goes on " * 14 + "and ends. "
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    with pytest.raises(TooLarge, match="130 bytes of UTF-8 a sentence"):
+        list(map(Sentences("input.text", 130).push, pieces))
 
 
 LONG = 400_000
