@@ -24,6 +24,7 @@ from bench.distort import Surroundings, copy_of, possible
 from bench.exhaustive import Everything, Flags, every_frame, whole
 from bench.judge import Query, hear, judge, kept, score, speech_seconds
 from bench.swaps import Confusable, Pair
+from gateway.fingerprint.bits import MAX_S, MIN_ACTIVE_S
 from gateway.fingerprint.index import RecallIndex
 from models.utterance import Samples
 
@@ -110,8 +111,7 @@ class Tried:
 class Pool:
     """Everything stored of one group: fingerprints of all clips, the first `enrolled` of them in an index too."""
 
-    def __init__(self, clips: Sequence[Clip], enrolled: int) -> None:
-        heard = [hear(clip.samples) for clip in clips]
+    def __init__(self, clips: Sequence[Clip], heard: Sequence[Query | None], enrolled: int) -> None:
         self.clips = clips
         self.rows = [place for place, query in enumerate(heard) if query is not None]
         self.row = {place: row for row, place in enumerate(self.rows)}
@@ -151,8 +151,9 @@ def measure(plan: Plan, part: int) -> tuple[list[Asked], list[Tried]]:
     speech = [clip for clip in clips if clip.seconds > WORD_S]
     asked: list[Asked] = []
     cut = windows(speech, plan.windows, np.random.default_rng([plan.seed, 9]))
-    short = Pool(words, len(words)) if words else None
-    long = Pool([*speech, *cut], len(speech)) if speech else None
+    short, long = _stored(words, len(words)), _stored([*speech, *cut], len(speech))
+    if short is None and long is None:
+        raise ValueError(f"{plan.speech}: no recording of {MIN_ACTIVE_S} s of speech or more, and {MAX_S} s at most")
     if short is not None:
         count = min(math.ceil(plan.pairs / max(short.comparisons(), 1.0)), len(words) * len(possible(around)))
         asked += _ask(plan, part, "words", short, long, range(len(words)), count, around)
@@ -161,6 +162,12 @@ def measure(plan: Plan, part: int) -> tuple[list[Asked], list[Tried]]:
         places = range(len(speech), len(long.clips))
         asked += _ask(plan, part, "windows", long, short, places, len(cut), around)
     return asked, list(_try(plan, part, Confusable(words, speech, around, plan.seed)))
+
+
+def _stored(clips: Sequence[Clip], enrolled: int) -> Pool | None:
+    """None where nothing has a fingerprint, so that nothing could be found."""
+    heard = [hear(clip.samples) for clip in clips]
+    return Pool(clips, heard, enrolled) if any(query is not None for query in heard) else None
 
 
 def _ask(

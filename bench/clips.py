@@ -69,17 +69,24 @@ class Choice:
 def read_folder(folder: Path, choice: Choice, noise: bool) -> list[Clip]:
     """Clips of `folder` by its index.csv (or its parent's), or every FLAC and WAV in it where there is none.
 
-    Where a kind does not tell its speakers, `half` and `unseen` go by clips. ValueError where nothing is left.
+    Where a kind does not tell its speakers, `half` and `unseen` go by clips. What holds no sample is left out, and of
+    noise what is silent. ValueError where nothing is left, and for a file that is no sound.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder")
     root = folder if (folder / "index.csv").exists() else folder.parent
-    rows: list[dict[str, str]] = []
+    listed: list[dict[str, str]] = []
     if (root / "index.csv").exists():
-        with (root / "index.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if (root / row["path"]).is_relative_to(folder)]
-        rows = [row for row in rows if (row["kind"] == "noise") == noise]
-    if not rows:
+        with (root / "index.csv").open(newline="", encoding="utf-8-sig") as file:
+            index = csv.DictReader(file)
+            if "path" not in (index.fieldnames or ()):
+                raise ValueError(f"{root / 'index.csv'}: has no column 'path', which must say which file is meant")
+            listed = [row for row in index if (root / row["path"]).is_relative_to(folder)]
+        listed = [row | {name: row.get(name) or "" for name in ("kind", "speaker", "text")} for row in listed]
+    rows = [row for row in listed if (row["kind"] == "noise") == noise]
+    if not rows and noise:  # of kinds with other names, but never somebody's words
+        rows = [row for row in listed if not row["text"]]
+    if not listed:
         root = folder
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUNDS)
         rows = [{"path": str(path.relative_to(root)), "kind": "", "speaker": "", "text": ""} for path in paths]
@@ -88,10 +95,11 @@ def read_folder(folder: Path, choice: Choice, noise: bool) -> list[Clip]:
         if unknown := set(choice.kinds) - set(kinds):
             raise ValueError(f"--kinds {', '.join(sorted(unknown))}: not in {folder}; there are {', '.join(kinds)}")
         rows = [row for row in rows if row["kind"] in choice.kinds]
-    chosen = _chosen(rows, choice)
-    if not chosen:
+    clips = [_clip(root, row) for row in _chosen(rows, choice)]
+    clips = [clip for clip in clips if (clip.pcm.any() if noise else len(clip.pcm))]
+    if not clips:
         raise ValueError(f"{folder}: no {'noise' if noise else 'speech'} is left to measure with")
-    return [_clip(root, row) for row in chosen]
+    return clips
 
 
 def _chosen(rows: Sequence[dict[str, str]], choice: Choice) -> list[dict[str, str]]:
@@ -111,7 +119,10 @@ def _chosen(rows: Sequence[dict[str, str]], choice: Choice) -> list[dict[str, st
 
 
 def _clip(root: Path, row: dict[str, str]) -> Clip:
-    samples, rate = soundfile.read(root / row["path"], dtype="float32", always_2d=True)
+    try:
+        samples, rate = soundfile.read(root / row["path"], dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as problem:
+        raise ValueError(str(problem)) from problem
     mono = samples.mean(axis=1)
     if rate != RATE:
         mono = soxr.resample(mono, rate, RATE)

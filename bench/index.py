@@ -31,6 +31,7 @@ from bench.figures import Figure, Figures
 from bench.fill import BATCH, fill
 from bench.index_curve import curve, plot
 from bench.index_rivals import filters, fingerprinting, rivals
+from gateway.arguments import folder, new_file, whole
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.flat import FlatTable
 from gateway.fingerprint.index import CANDIDATES, Candidate, RecallIndex, best_of
@@ -182,27 +183,35 @@ def against_flat(index: RecallIndex, known: list[Query], size: int, out: Figures
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--speech", type=Path, required=True, help="folder with index.csv, or of FLAC and WAV files")
-    parser.add_argument("--noise", type=Path)
+    parser.add_argument("--speech", type=folder, required=True, help="folder with index.csv, or of FLAC and WAV files")
+    parser.add_argument("--noise", type=folder)
     parser.add_argument("--entries", default="10000,100000,1000000", help="sizes, ascending, by comma")
-    parser.add_argument("--limit", type=int, default=120, help="queries a distortion")
-    parser.add_argument("--strangers", type=int, default=500)
-    parser.add_argument("--curve", type=int, default=20_000, help="entries that the curve is measured at; 0: no curve")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--limit", type=whole(1), default=120, help="queries a distortion")
+    parser.add_argument("--strangers", type=whole(1), default=500)
+    parser.add_argument(
+        "--curve", type=whole(), default=20_000, help="entries that the curve is measured at; 0: no curve"
+    )
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--plot", type=Path, help="folder for index-curve.png")
     options = parser.parse_args()
-    sizes = [int(part) for part in options.entries.split(",")]
-    if sizes != sorted(sizes) or sizes[0] < 1:
+    parts = options.entries.split(",")
+    sizes = [int(part) for part in parts if part.isdecimal()]
+    if len(sizes) < len(parts) or sizes != sorted(sizes) or sizes[0] < 1:
         parser.error(f"--entries {options.entries}: sizes must be at least 1 and ascend")
-    clips, others = (read_folder(options.speech, Choice(half), noise=False) for half in (0, 1))
+    try:
+        clips, others = (read_folder(options.speech, Choice(half), noise=False) for half in (0, 1))
+        noises = read_folder(options.noise, Choice(), noise=True) if options.noise else []
+    except ValueError as problem:
+        parser.error(str(problem))
     if sizes[0] < 2 * len(clips):
         parser.error(f"--entries {options.entries}: must be at least twice the {len(clips)} clips that are enrolled")
-    noises = read_folder(options.noise, Choice(), noise=True) if options.noise else []
     enrolled = [fingerprint(clip.samples) for clip in clips]
     prints = [fp for fp in enrolled if fp is not None]
     known = queries(clips, enrolled, noises, options.limit)
     order = np.random.default_rng(1).permutation(len(others)).tolist()
     strangers = [q for n in order[: options.strangers] if (q := listen(others[n].samples)) is not None]
+    if not known or not strangers:
+        parser.error(f"--speech {options.speech}: neither half may be without 0.3 s of speech, up to 30 s")
     rest = [fp for n in order[options.strangers :] if (fp := fingerprint(others[n].samples)) is not None] or prints
     out = Figures(
         {

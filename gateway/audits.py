@@ -42,6 +42,8 @@ RESPOKEN: Final = "/respoken"
 """The same, of commands said again within a session."""
 KEEP_S: Final = 1.0
 """Within which a right answer is put into the journal, where what was found before lies already. Others are at once."""
+KNOWN: Final = 4096
+"""Answers judged right that are remembered, so that they are not judged again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,8 @@ class AuditJournal(Protocol):
         """Keeps a pair that is never to be matched again, and tells other gateways of it."""
         ...
 
-    async def quarantined(self) -> list[tuple[str, Pair]]:
-        """Every pair that any gateway told of, with its tenant."""
+    async def quarantined(self) -> list[tuple[str, Pair]] | None:
+        """Every pair that any gateway told of, with its tenant. None while they cannot be read."""
         ...
 
 
@@ -163,6 +165,10 @@ class _Book:
         self.untold: list[JudgedPair] = []
         """The last of them, which are not in the journal yet."""
         self.judged_by_others: dict[str, list[JudgedPair]] = {}
+
+    def tally(self, pairs: Iterable[JudgedPair]) -> bytes:
+        """What this gateway found, and `pairs` of it."""
+        return self.audit.to_bytes(pairs=pairs_json(pairs))
 
     @property
     def recalled(self) -> bool:
@@ -194,6 +200,8 @@ class Audits:
         self._books: dict[str, _Book] = {}
         self._random = random.Random(seed)
         self._judging = False
+        self._right: dict[tuple[str, bytes, bytes, bytes], None] = {}
+        """Books, pair and answer of the last KNOWN that were judged right."""
         self._resumed = False
         """What this gateway kept before it was started has been read, so that keeping does not overwrite it."""
         self.stats = AuditStats()
@@ -238,9 +246,12 @@ class Audits:
         language that was named, or, of a near voice, the voice that answered. `answer`: the digest in its cache key.
 
         One at a time: audits take the engine that callers wait for. A sample for which there is no room is dropped
-        before anything is known of it, so that leaving it out tells nothing.
+        before anything is known of it, so that leaving it out tells nothing. What was judged right is not judged again:
+        the same sound gets the same verdict, which says nothing of others, so that one recording asked a thousand times
+        would open the way for all. Fewer right ones among those judged can only raise the bound.
         """
-        if self._judging:
+        known = (tenant, *half_pair(found.query, found.digest), answer)
+        if self._judging or (answer and known in self._right):
             return
         sample = self._of(tenant).audit.draw(self._random, found.similarity)
         if sample is not None:
@@ -269,7 +280,10 @@ class Audits:
             self._of(tenant).audit.record(sample, judgement, label, power)
             self._changed(tenant, pair)
             if judgement == "right":
-                self._paced.ask(tenant, functools.partial(self._keep, tenant))
+                self._right[tenant, *names, answer] = None
+                if len(self._right) > KNOWN:
+                    del self._right[next(iter(self._right))]
+                self._paced.ask(tenant, functools.partial(self._keep, tenant, always=False))
             else:
                 await self._keep(tenant)
 
@@ -301,15 +315,14 @@ class Audits:
         if book.pooled:
             self._pool()
         self._say(tenant, book)
-        book.untold.append(pair)
+        book.untold = kept([*book.untold, pair])
 
-    async def _keep(self, tenant: str) -> None:
-        """Puts what this gateway found into the journal, if there is anything new."""
+    async def _keep(self, tenant: str, always: bool = True) -> None:
+        """Puts what this gateway found into the journal; unless `always` if there is anything new."""
         book = self._of(tenant)
-        untold, book.untold = book.untold, []
-        if untold and self._journal is not None and self._resumed:
-            tally = book.audit.to_bytes(pairs=pairs_json(book.judged))
-            await self._journal.keep_tally(tenant, tally, book.audit.to_bytes(pairs=pairs_json(untold)))
+        if self._journal is not None and self._resumed and (always or book.untold):
+            untold, book.untold = book.untold, []
+            await self._journal.keep_tally(tenant, book.tally(book.judged), book.tally(untold))
 
     def close(self) -> None:
         """Has all that is still to be kept kept now."""
@@ -353,13 +366,22 @@ class Audits:
         self._say(tenant, book)
 
     async def read_journal(self) -> None:
-        """Takes in all that was kept: by other gateways, and by this one before it was started."""
+        """Takes in all that was kept: by other gateways, and by this one before it was started. And keeps what is not:
+        what was found while the journal could not be written, or before it lost what it had."""
         if self._journal is None:
             return
-        for tenant, pair in await self._journal.quarantined():
+        quarantined = await self._journal.quarantined()
+        for tenant, pair in quarantined or ():
             self._of(tenant).audit.shun(pair)
+        if quarantined is not None:
+            ours = {(tenant, pair) for tenant, book in self._books.items() for pair in book.audit.quarantined}
+            for tenant, pair in ours.difference(quarantined):
+                await self._journal.tell_quarantine(tenant, pair)
         tallies = await self._journal.tallies()
-        for tenant, gateway, data in tallies or ():
+        if tallies is None:
+            return
+        own = {tenant: data for tenant, gateway, data in tallies if not gateway}
+        for tenant, gateway, data in tallies:
             if gateway:
                 self.hear_tally(tenant, gateway, data)
             elif not self._resumed:
@@ -368,8 +390,11 @@ class Audits:
                     book.audit.resume(tally_from_bytes(data)[0])
                     book.judged = kept([*pairs_of(data), *book.judged])
                     self._say(tenant, book)
-        self._resumed = self._resumed or tallies is not None
+        self._resumed = True
         self._pool()
+        for tenant, book in list(self._books.items()):
+            if book.audit.own.totals and book.tally(book.judged) != own.get(tenant):
+                await self._keep(tenant)
 
     def _pool(self) -> None:
         """Gives every tenant that shares its audits what the others of them know."""

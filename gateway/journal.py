@@ -64,12 +64,12 @@ class RedisJournal:
             found.append((tenant, "" if owner == self._owner else owner, tally))
         return found
 
-    async def quarantined(self) -> list[tuple[str, tuple[bytes, bytes]]]:
+    async def quarantined(self) -> list[tuple[str, tuple[bytes, bytes]]] | None:
         try:
             return [unpack_quarantine(bytes.fromhex(name)) for name in await self._ledger.all(QUARANTINE)]
         except Unavailable as error:
             log.warning("quarantined pairs could not be read: %s", error)
-            return []
+            return None
 
 
 def pack_tally(tenant: str, owner: str, tally: bytes) -> bytes:

@@ -12,8 +12,8 @@ import asyncio
 import functools
 import logging
 import struct
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -38,6 +38,8 @@ _HEAD = struct.Struct("<BH")
 _RECORD_VERSION = 1
 TOGETHER = 256
 """Recordings of a tenant that are read back at a time."""
+LATELY_S = 10.0
+"""More than a recording takes from the index to the journal, where a rebuild reads it."""
 
 
 class Journal(AuditJournal, Protocol):
@@ -87,6 +89,8 @@ class Recall:
         self.sessions = Sessions() if sessions is None else sessions
         self._missed: list[_Change] | None = None
         """What changes while the index is rebuilt aside, to be done again on the new one."""
+        self._lately: deque[tuple[float, str, bytes]] = deque()
+        """When this process enrolled what, by tenant and digest: the last of it may not be in the journal yet."""
         self.ready = asyncio.Event()
         self.stats = RecallStats()
         self.audits = Audits(policies, journal, self._spawn, seed=seed, keep_s=keep_s)
@@ -141,6 +145,10 @@ class Recall:
         code = await self._in_thread(lambda: fingerprint(audio.waveform(pcm).samples))
         if code is None or not self._epochs.unchanged(epochs):
             return
+        now = asyncio.get_running_loop().time()
+        self._lately.append((now, key.tenant, digest))
+        while self._lately[0][0] < now - LATELY_S:
+            self._lately.popleft()
         await self._change(key.tenant, lambda index: index.add(digest, code, entry.tags))
         if not self._epochs.unchanged(epochs):
             await self._change(key.tenant, lambda index: index.remove(digest))
@@ -152,12 +160,10 @@ class Recall:
     async def forget(self, tag: str) -> int:
         """Removes every recording that carries the tag, of whichever tenant (tags are keyed digests)."""
         self.sessions.forget(tag)
-        before = self.entries()
         if self._missed is not None:  # one of tenants that are known to the new index alone, too
             self._missed.append((None, lambda index: index.remove_tag(tag)))
-        for state in list(self._tenants.values()):
-            await self._in_thread(functools.partial(state.index.remove_tag, tag))
-        return before - self.entries()
+        states = list(self._tenants.values())  # at once, or a rebuild that begins between two would carry over the rest
+        return await self._in_thread(lambda: sum(state.index.remove_tag(tag) for state in states))
 
     async def forget_tenant(self, tenant: str) -> None:
         """Drops the tenant's whole index, and what its sessions said; audits and quarantine stay."""
@@ -185,8 +191,11 @@ class Recall:
         fresh: dict[str, RecallIndex] = defaultdict(RecallIndex)
         missed: list[_Change] = []
         self._missed = missed
+        since = asyncio.get_running_loop().time() - LATELY_S
+        lately = [(tenant, digest) for at, tenant, digest in self._lately if at >= since]
         try:
             await self._read_journal(fresh)
+            await self._in_thread(functools.partial(self._carry_over, lately, fresh))
             while missed:
                 tenant, change = missed.pop(0)
                 for index in list(fresh.values()) if tenant is None else [fresh[tenant]]:
@@ -200,6 +209,17 @@ class Recall:
             self._of(tenant).index = index
         self.ready.set()
         return self.entries()
+
+    def _carry_over(self, lately: Sequence[tuple[str, bytes]], fresh: dict[str, RecallIndex]) -> None:
+        """Takes from the old indexes what they still hold of `lately` and the journal did not have yet.
+
+        In the thread, behind all that was asked of the old ones before.
+        """
+        for tenant, digest in lately:
+            state = self._tenants.get(tenant)
+            entry = None if state is None else state.index.entry(digest)
+            if entry is not None and digest not in fresh[tenant]:
+                fresh[tenant].add(*entry)
 
     async def _read_journal(self, fresh: dict[str, RecallIndex]) -> None:
         if self._journal is not None:

@@ -412,7 +412,7 @@ def tally_from_bytes(data: bytes) -> tuple[Tally, set[tuple[bytes, bytes]]]:
         pairs = {(bytes.fromhex(asked), bytes.fromhex(recalled)) for asked, recalled in record["quarantined"]}
         if min(right, wrong, undecided) < 0:
             raise ValueError("negative count")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"audit record: {error}") from error
     tally = Tally(totals={"": [right, wrong, undecided, 0, 0]})
     tally.counts[:, 0] = right, wrong, undecided, 0, 0

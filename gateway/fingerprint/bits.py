@@ -22,6 +22,7 @@ MIN_POWER: Final = 5e-8
 """Mean power (-73 dBFS) under which a recording is silence: only what the device itself hums would be compared, and
 that is the same in recordings of different speech."""
 
+_MOST_FRAMES: Final = int(MAX_S / HOP_S) + 1
 _HEADER: Final = struct.Struct("<BIf")
 _VERSION: Final = 1
 
@@ -83,17 +84,22 @@ class Fingerprint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Fingerprint:
-        """The inverse of `to_bytes`; ValueError on anything else, so that a reader can count it as a miss."""
+        """The inverse of `to_bytes`; ValueError on anything else, so that a reader can count it as a miss.
+
+        Also on what no recording has, more frames than 30 s or less speech than 0.3 s: an index relies on both.
+        """
         if len(data) < _HEADER.size:
             raise ValueError("fingerprint: too short")
         version, frames, seconds = _HEADER.unpack_from(data)
         flag_bytes = (frames + 7) // 8
-        if version != _VERSION or len(data) != _HEADER.size + 8 * frames + 2 * flag_bytes:
+        if version != _VERSION or frames > _MOST_FRAMES or len(data) != _HEADER.size + 8 * frames + 2 * flag_bytes:
             raise ValueError(f"fingerprint: version {version}, {frames} frames in {len(data)} bytes")
         words = np.frombuffer(data, "<u4", 2 * frames, _HEADER.size).astype(np.uint32)
         flags = np.unpackbits(np.frombuffer(data, np.uint8, 2 * flag_bytes, _HEADER.size + 8 * frames))
-        level = flags[:frames] | (flags[8 * flag_bytes :][:frames] << 1)
-        return cls(words[:frames], words[frames:], level.astype(np.uint8), float(seconds))
+        level = (flags[:frames] | (flags[8 * flag_bytes :][:frames] << 1)).astype(np.uint8)
+        if not _speaks(level) or not 0 < seconds <= MAX_S:  # NaN too
+            raise ValueError(f"fingerprint: {np.count_nonzero(level)} frames of speech in {seconds} s")
+        return cls(words[:frames], words[frames:], level, float(seconds))
 
 
 def fingerprint(samples: Samples) -> Fingerprint | None:

@@ -154,6 +154,12 @@ class RecallIndex:
         """Frames of 16 ms that are stored."""
         return self._store.frames
 
+    def entry(self, id: bytes) -> tuple[bytes, Fingerprint, Tags] | None:
+        """What is stored under `id`, copied."""
+        with self._lock:
+            slot = self._store.slot(id)
+            return None if slot is None else (id, self._store.fingerprint(slot), self._store.tags(slot))
+
     def entries(self) -> list[tuple[bytes, Fingerprint, Tags]]:
         """All that is stored, copied."""
         with self._lock:

@@ -176,10 +176,10 @@ class Store:
 
     def entries(self) -> list[tuple[bytes, Fingerprint, Tags]]:
         """Everything that is alive, copied."""
-        tagset = self._tagset.array
-        return [
-            (id, self.fingerprint(slot), self._tags[tagset[slot]]) for slot, id in enumerate(self.ids) if id is not None
-        ]
+        return [(id, self.fingerprint(slot), self.tags(slot)) for slot, id in enumerate(self.ids) if id is not None]
+
+    def tags(self, slot: int) -> Tags:
+        return self._tags[int(self._tagset.array[slot])]
 
     def fingerprint(self, slot: int) -> Fingerprint:
         """A copy of what was stored."""

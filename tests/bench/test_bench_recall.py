@@ -250,6 +250,29 @@ class TestClips:
         (clip,) = read_folder(tmp_path, Choice(), noise=False)
         assert (clip.text, clip.speaker) == ("a.wav", "a.wav")
 
+    def test_a_folder_whose_index_tells_little(self, tmp_path: Path) -> None:
+        for name, samples in (("a", spoken(1, 2)), ("b", spoken(2, 2)), ("empty", np.zeros(0, np.float32))):
+            sf.write(tmp_path / f"{name}.wav", samples, RATE)
+        (tmp_path / "index.csv").write_text("path,text\na.wav,on\nb.wav,off\nempty.wav,on\n", "utf-8-sig")
+        clips = read_folder(tmp_path, Choice(), noise=False)
+        assert [(clip.text, clip.speaker) for clip in clips] == [(":on", "a.wav"), (":off", "b.wav")]
+        with pytest.raises(ValueError, match="no noise is left"):  # what is said is never taken for noise
+            read_folder(tmp_path, Choice(), noise=True)
+        (tmp_path / "index.csv").write_text("file\na.wav\n")
+        with pytest.raises(ValueError, match="no column 'path'"):
+            read_folder(tmp_path, Choice(), noise=False)
+
+    def test_noise_of_any_kind_that_is_not_silent(self, tmp_path: Path) -> None:
+        sf.write(tmp_path / "tram.wav", spoken(1, 2), RATE)
+        sf.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
+        (tmp_path / "index.csv").write_text("path,kind\ntram.wav,traffic\nsilence.wav,traffic\n")
+        assert [clip.path for clip in read_folder(tmp_path, Choice(), noise=True)] == ["tram.wav"]
+
+    def test_a_file_that_is_no_sound(self, tmp_path: Path) -> None:
+        (tmp_path / "a.wav").write_bytes(b"words")
+        with pytest.raises(ValueError, match=r"a\.wav"):
+            read_folder(tmp_path, Choice(), noise=False)
+
     def test_windows_differ_where_they_do_not_overlap(self) -> None:
         pcm = np.zeros(20 * RATE, np.int16)
         clip = Clip("a", "", "a", "said", pcm, (), 0, len(pcm))
@@ -328,6 +351,25 @@ def test_the_whole_of_it(folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
         "recall-by-snr.png",
         "recall-det.png",
     ]
+
+
+def test_words_too_short_for_a_fingerprint_leave_the_rest_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sf.write(tmp_path / "noise.wav", spoken(9, 3), RATE)
+    sf.write(tmp_path / "short.wav", spoken(1, 1)[2000:4000], RATE)
+    rows = "path,kind,text\nnoise.wav,noise,\nshort.wav,word,on\n"
+    (tmp_path / "index.csv").write_text(rows)
+    place = ["--speech", str(tmp_path), "--noise", str(tmp_path), "--queries", "20", "--windows", "2"]
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *place)
+    assert "no recording of 0.3 s of speech or more" in capsys.readouterr().err
+    sf.write(tmp_path / "long.wav", spoken(2, 14), RATE)
+    (tmp_path / "index.csv").write_text(f"{rows}long.wav,sentence,on and on\n")
+    run(monkeypatch, *place, "--json", str(tmp_path / "out.json"))
+    figures = {figure["name"]: figure for figure in json.loads((tmp_path / "out.json").read_text())["figures"]}
+    assert "speech, clean copy: recall" in figures
+    assert not any(name.startswith("words") for name in figures)
 
 
 @pytest.mark.parametrize(

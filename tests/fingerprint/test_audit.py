@@ -258,6 +258,11 @@ def test_other_bytes_are_refused(data: bytes) -> None:
         tally_from_bytes(data)
 
 
+def test_bytes_nested_without_end_are_refused() -> None:
+    with pytest.raises(ValueError, match="audit record"):
+        tally_from_bytes(b"[" * 100_000)
+
+
 @pytest.mark.parametrize(
     "change", [{"served": -1}, {"eras": [0]}, {"eras": "0000"}, {"counts": [1]}, {"totals": {"": [1]}}, {"version": 3}]
 )

@@ -98,6 +98,24 @@ def test_truncated_bytes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("frames", "level", "seconds"),
+    [(0, 1, 1.0), (18, 1, 0.3), (100, 0, 1.6), (1877, 1, 30.0), (70_000, 1, 30.0), (100, 1, np.nan), (100, 1, -1.0)],
+)
+def test_what_no_recording_has_is_refused(frames: int, level: int, seconds: float) -> None:
+    """Enrolled, one without frames would break every scan of its index, and a key has room for 2,047 of them."""
+    words = np.ones(frames, np.uint32)
+    data = Fingerprint(words, words, np.full(frames, level, np.uint8), seconds).to_bytes()
+    with pytest.raises(ValueError, match="fingerprint"):
+        Fingerprint.from_bytes(data)
+
+
+def test_the_longest_recording_comes_back() -> None:
+    longest = fingerprint(np.tile(say(1), 40)[: 30 * 16_000])
+    assert longest is not None
+    assert len(Fingerprint.from_bytes(longest.to_bytes())) == len(longest) == 1876
+
+
+@pytest.mark.parametrize(
     "samples",
     [
         np.zeros(0, np.float32),

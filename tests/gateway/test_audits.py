@@ -132,6 +132,29 @@ async def test_an_audit_for_which_there_is_no_room_tells_nothing(listener: Liste
     assert listener.recall.audits.count("default").audited == 1
 
 
+async def test_an_answer_judged_right_is_not_judged_again_and_one_of_which_nobody_is_sure_is(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one recording, asked a thousand times, would prove what it says nothing of."""
+    monkeypatch.setattr("gateway.audits.KNOWN", 3)
+
+    async def judged(number: int, answer: bytes, verdict: Judgement = "right", tenant: str = "default") -> bool:
+        judge = Judge(verdict)
+        listener.recall.audits.maybe_audit(tenant, recalled(number), judge, "", answer)
+        await until(lambda: not listener.recall._tasks)
+        return judge.asked == 1
+
+    for verdict in ("undecided", "unjudged", "right"):
+        assert await judged(1, b"a", verdict)
+    assert not await judged(1, b"a")
+    assert listener.recall.audits.count("default").audited == 3
+    assert await judged(1, b"b"), "another answer, as of another engine"
+    assert await judged(1, b"a", tenant="beta")
+    assert await judged(2, b"a")
+    assert await judged(1, b"a"), "the oldest is forgotten"
+    assert not await judged(2, b"a")
+
+
 async def test_once_many_were_served_only_a_share_is_audited() -> None:
     async with alone(wrong_hit_limit=0.1) as listener:
         judge = Judge("right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -83,7 +84,7 @@ async def test_without_redis_nothing_is_kept_and_nothing_fails() -> None:
     await journal.keep_tally("acme", b"an audit", b"a part of it")
     await journal.tell_quarantine("acme", PAIR)
     assert await journal.tallies() is None
-    assert await journal.quarantined() == []
+    assert await journal.quarantined() is None
     with pytest.raises(Unavailable):  # for the caller to try again: an index half read would be silent for good
         [record async for record in journal.records()]
     await nowhere.link.aclose()
@@ -103,7 +104,15 @@ async def test_an_audit_of_a_newer_gateway_is_left_out(server: Server) -> None:
         assert b.recall.audits.count("beta").audited == 3
 
 
-UNREADABLE = [b"", b"\1", b"\2\0\0" + bytes(40), b"\1\xff\xff" + bytes(64), b"\1\0\0" + bytes(64)]
+SILENT = struct.pack("<BIf", 1, 0, 1.0)  # a fingerprint without a frame
+UNREADABLE = [
+    b"",
+    b"\1",
+    b"\2\0\0" + bytes(40),
+    b"\1\xff\xff" + bytes(64),
+    b"\1\0\0" + bytes(64),
+    b"\1\0\0" + bytes(32) + SILENT,
+]
 
 
 @pytest.mark.parametrize("record", UNREADABLE)

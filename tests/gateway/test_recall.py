@@ -199,6 +199,25 @@ async def test_what_happens_while_the_index_is_rebuilt_is_in_the_new_one(reading
     assert await listener.find(hiss(OTHER, snr_db=12, seed=2)) is not None
 
 
+@pytest.mark.parametrize("erased", [False, True])
+async def test_what_is_on_its_way_into_the_journal_when_a_rebuild_begins_is_in_the_new_index(
+    reading: tuple[Reading, Listener], erased: bool
+) -> None:
+    """It is in the old index, or about to be; this journal never has it, as one that is written behind has it late."""
+    journal, listener = reading
+    journal.go_on.set()
+    enrolled = listener.recall.stats.enrolled
+    listener.begin_to_remember(OTHER, tags=("of a person",))
+    await until(lambda: len(listener.recall._lately) > 0)
+    forgetting = asyncio.create_task(listener.recall.forget("of a person")) if erased else None
+    await listener.recall.rebuild()
+    await until(lambda: listener.recall.stats.enrolled > enrolled)
+    assert (await listener.find(hiss(OTHER, snr_db=12, seed=2)) is None) is erased
+    assert await listener.find(COPY) is not None
+    if forgetting is not None:
+        assert await forgetting == 1
+
+
 @pytest.mark.parametrize("what", ["subject", "tenant"])
 @pytest.mark.parametrize("known", [True, False])
 async def test_what_is_erased_while_the_index_is_rebuilt_is_not_in_the_new_one(
@@ -402,6 +421,31 @@ async def test_pairs_that_two_gateways_quarantine_at_once_both_survive(server: S
         assert await c.find(COPY) is None
         assert await c.find(LATE) is None
         assert c.recall.audits.count("default").wrong == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_was_found_while_redis_was_away_or_lost_there_is_kept_there_once_it_is_back(
+    server: Server, known: bool
+) -> None:
+    """`known`: whether Redis had it before."""
+    async with listening(server, "a") as a:
+        await a.remember(ORIGINAL)
+        journal = a.recall.audits._journal
+        a.recall.audits._journal = journal if known else None
+        await a.quarantine(COPY, ORIGINAL)
+        a.recall.audits._journal = journal
+        server.client.delete("", *server.client.keys("*ledger*"))
+        await a.recall.rebuild()
+        async with listening(server, "b") as b:
+            assert await b.find(COPY) is None
+            assert await b.find(LATE) is not None
+    async with listening(server, "a") as a:
+        assert await a.find(COPY) is None
+        count = a.recall.audits.count("default")
+        assert (count.audited, count.wrong) == (1, 1)
+        kept = server.client.hgetall(server.client.keys("*ledger:tally")[0])
+        await a.recall.rebuild()
+        assert server.client.hgetall(server.client.keys("*ledger:tally")[0]) == kept
 
 
 async def test_what_redis_lost_of_the_audits_is_not_forgotten_by_rebuilding(server: Server) -> None:
