@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from bench.audit_widths import measure_widths
 from bench.figures import Figure, Figures
+from gateway.arguments import new_file, real, whole
 from gateway.fingerprint.audit import EDGES, SETS, Audit, Judgement
 from gateway.judging import POWER_LONG, POWER_SHORT
 
@@ -226,12 +227,12 @@ def measure(scenario: Scenario, options: argparse.Namespace, out: Figures) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--limit", type=float, default=0.005)
+    parser.add_argument("--seeds", type=whole(1), default=1000)
+    parser.add_argument("--requests", type=whole(1), default=100_000)
+    parser.add_argument("--limit", type=real(0, 1, above=True), default=0.005)
     parser.add_argument("--until-disproved", action="store_true", help="as without require_proof")
     parser.add_argument("--only", action="append", choices=[one.name for one in SCENARIOS], help="may be repeated")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--plot", type=Path, help="folder for a picture of the bound over time")
     options = parser.parse_args()
     out = Figures({"seeds": options.seeds, "requests": options.requests, "limit": options.limit})

@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.demo_report import report_on, summary, tell_copies
 from bench.processes import Gateway, start_gateway
+from gateway.arguments import new_file, whole
 from gateway.client import Info, RefrainClient, Speech
 from models.mel import log_mel
 from models.utterance import MEL_RATE, RECOGNIZER_RATE
@@ -95,9 +96,11 @@ class Log:
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Speaks, listens, restarts and reports, on a gateway of its own."""
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for sounds and pictures")
-    parser.add_argument("--json", type=Path, help="write what was measured here")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out"), help="folder for sounds and pictures; default %(default)s"
+    )
+    parser.add_argument("--json", type=new_file, help="write what was measured here")
+    parser.add_argument("--seed", type=whole(), default=1)
     parser.add_argument("--stay", action="store_true", help="keep the gateway and its page until Ctrl-C")
     parser.set_defaults(run=lambda arguments: run(arguments.out, arguments.json, arguments.seed, arguments.stay))
 

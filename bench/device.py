@@ -33,6 +33,7 @@ from cache_tiers.memory import HostMemory
 from cache_tiers.pages import PagedMemory
 from cache_tiers.policy.lfu import LfuPolicy
 from gateway import wire
+from gateway.arguments import new_file, whole
 from gateway.components import SPARE, ComponentCache
 from gateway.keys import Keys
 from models.engine import ERRAND, Components, Errand
@@ -284,9 +285,9 @@ async def answers(figures: Figures, acoustic: AcousticModel, vocoder: Vocoder, r
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--inserts", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument("--inserts", type=whole(1), default=1_000_000)
+    parser.add_argument("--rounds", type=whole(1), default=15)
     args = parser.parse_args()
     figures = Figures()
     soaks(figures, args.inserts)

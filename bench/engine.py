@@ -17,17 +17,17 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 
 from bench.figures import Figure, Figures
+from gateway.arguments import new_file, whole
 from models.engine import ERRAND, Engine, Errand
 from models.hearing import STRIDE
 from models.load import model_folders, resolve_providers
-from models.onnx import CUDA, Providers
+from models.onnx import CUDA, ModelFileError, Providers
 from models.recognizer import Recognizer, RecognizerEngine
 from models.synthesizer import AcousticModel, SynthesizerEngine
 from models.utterance import MEL_RATE, RECOGNIZER_RATE, Audio, Mel, Samples, Text, Transcript, Utterance, Waveform
@@ -246,12 +246,15 @@ async def measure(figures: Figures, providers: Sequence[str], rounds: int) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument("--rounds", type=whole(1), default=9)
     parser.add_argument("--provider", action="append", help="ONNX Runtime execution provider; default: the best here")
     args = parser.parse_args()
     figures = Figures()
-    asyncio.run(measure(figures, Providers(args.provider or ["auto"], strict=bool(args.provider)), args.rounds))
+    try:
+        asyncio.run(measure(figures, Providers(args.provider or ["auto"], strict=bool(args.provider)), args.rounds))
+    except ModelFileError as error:
+        parser.error(str(error))
     figures.write(args.json)
 
 

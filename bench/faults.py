@@ -33,6 +33,7 @@ from bench.flood import flood, refusing
 from bench.h2load import grpc_body, require_h2load
 from bench.open_loop import Ask, Mode, Report, attempt, steady
 from bench.processes import Gateway
+from gateway.arguments import new_file, real, whole
 
 RECOVERY_S = 5.0
 WORSE_S = 0.005
@@ -211,10 +212,12 @@ async def measure(pair: Pair, rounds: int, each: int, seconds: float, figures: F
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--rounds", type=int, default=5, help="of the miss path with Redis and without, of overload")
-    parser.add_argument("--requests", type=int, default=200, help="a round of the miss path")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn in a round of overload")
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument(
+        "--rounds", type=whole(1), default=5, help="of the miss path with Redis and without, of overload"
+    )
+    parser.add_argument("--requests", type=whole(1), default=200, help="a round of the miss path")
+    parser.add_argument("--seconds", type=real(above=True), default=5.0, help="of each turn in a round of overload")
     args = parser.parse_args()
     require_h2load()
     figures = Figures(context={"rounds": args.rounds, "requests": args.requests, "seconds": args.seconds})

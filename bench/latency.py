@@ -42,6 +42,7 @@ from bench.misses import SERVICE, distinct_inputs
 from bench.misses import in_turn as misses_in_turn
 from bench.own_speech import Voice, noisy, to_hear
 from bench.processes import Gateway, start_gateway
+from gateway.arguments import new_file, whole
 from models.load import load_engines
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
 
@@ -242,14 +243,14 @@ def streams(figures: Figures, sizes: Sizes, voice: Voice) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=new_file, help="write the figures here")
     parser.add_argument("--only", choices=("recognize", "fuzzy", "redis", "miss", "streams"), action="append")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--requests", type=int, default=8_000, help="a round of exact hits")
-    parser.add_argument("--copies", type=int, default=320, help="noisy ones, for the fuzzy hits")
-    parser.add_argument("--misses", type=int, default=60, help="of each task")
-    parser.add_argument("--connections", type=int, default=1_000)
-    parser.add_argument("--streams", type=int, default=10, help="on each connection")
+    parser.add_argument("--rounds", type=whole(1), default=9)
+    parser.add_argument("--requests", type=whole(1), default=8_000, help="a round of exact hits")
+    parser.add_argument("--copies", type=whole(1), default=320, help="noisy ones, for the fuzzy hits")
+    parser.add_argument("--misses", type=whole(1), default=60, help="of each task")
+    parser.add_argument("--connections", type=whole(1), default=1_000)
+    parser.add_argument("--streams", type=whole(1), default=10, help="on each connection")
     args = parser.parse_args()
     require_h2load()
     sizes = Sizes(args.rounds, args.requests, args.copies, args.misses, args.connections, args.streams)

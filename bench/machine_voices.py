@@ -28,6 +28,7 @@ from bench.bounds import bounds
 from bench.clips import Choice, read_folder
 from bench.distort import Surroundings, copy_of
 from bench.figures import Figure, Figures
+from gateway.arguments import folder, new_file, whole
 from gateway.fingerprint.bits import Fingerprint, fingerprint
 from gateway.fingerprint.listen import listen
 from gateway.fingerprint.verify import verify
@@ -168,9 +169,9 @@ def all_said(program: str, name: str, form: str) -> list[Said]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--noise", type=Path, required=True, help="a folder of noise")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--noise", type=folder, required=True, help="a folder of noise")
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument("--seed", type=whole(), default=1)
     args = parser.parse_args()
     noises = [clip.samples for clip in read_folder(args.noise, Choice(), True)]
     comparison = Comparison(Surroundings(noises))

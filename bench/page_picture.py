@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.demo import PHRASES, ZIPF, at_rate, distortions
 from bench.processes import Gateway, start_gateway
+from gateway.arguments import new_file, real
 from gateway.client import RefrainCallError, RefrainClient
 
 SETTINGS = "[tenants.default]\nrequire_proof = false\n[status]\nshow_text = true\n"
@@ -89,8 +90,10 @@ def picture(gateway: Gateway, out: Path, views: dict[str, dict[str, Any]]) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG")
-    parser.add_argument("--seconds", type=float, default=300.0, help="of requests before the picture; default 300")
+    parser.add_argument("--out", type=new_file, required=True, metavar="PNG")
+    parser.add_argument(
+        "--seconds", type=real(above=True), default=300.0, help="of requests before the picture; default 300"
+    )
     parser.add_argument("--all", action="store_true", help="dark and phone too, beside PNG")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

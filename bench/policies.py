@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from scipy.stats import t as student
@@ -30,10 +29,11 @@ from tqdm import tqdm
 from bench.figures import Figure, Figures
 from bench.policy_report import plot, table
 from bench.policy_rivals import S3Fifo, Sieve, Theine, belady, have_theine, pfoo_bound
-from bench.policy_traces import Trace, of_counts, read_trace, renamed
+from bench.policy_traces import Trace, TraceError, of_counts, read_trace, renamed
 from bench.simulation import missed_by
 from bench.speech_streams import Stream, stream
 from cache_tiers.policy import named
+from gateway.arguments import new_file, old_file, whole
 
 SHARES: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 JUDGED: Final = (0.01, 0.05, 0.2)
@@ -186,21 +186,25 @@ def sources(options: argparse.Namespace) -> list[Source]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("traces", nargs="*", type=Path, metavar="TRACE")
-    parser.add_argument("--web", nargs="*", type=Path, default=[], help="traces that are no speech")
-    parser.add_argument("--counts", nargs="*", type=Path, default=[], help="CSV of phrases with a column count")
+    parser.add_argument("traces", nargs="*", type=old_file, metavar="TRACE")
+    parser.add_argument("--web", nargs="*", type=old_file, default=[], help="traces that are no speech")
+    parser.add_argument("--counts", nargs="*", type=old_file, default=[], help="CSV of phrases with a column count")
     parser.add_argument("--no-streams", dest="streams", action="store_false", help="no streams of bench.speech_streams")
-    parser.add_argument("--requests", type=int, default=STREAM_REQUESTS, help="of each stream")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--table", type=Path, help="all ratios, as Markdown")
+    parser.add_argument("--requests", type=whole(1), default=STREAM_REQUESTS, help="of each stream")
+    parser.add_argument("--seeds", type=whole(1), default=10)
+    parser.add_argument("--json", type=new_file)
+    parser.add_argument("--plot", type=new_file)
+    parser.add_argument("--table", type=new_file, help="all ratios, as Markdown")
     options = parser.parse_args()
 
     out = Figures(context={"seeds": options.seeds, "theine": have_theine()})
     results: list[Result] = []
     leads: list[float] = []
-    for source in sources(options):
+    try:
+        chosen = sources(options)
+    except TraceError as error:
+        parser.error(str(error))
+    for source in chosen:
         mine = run(source, options.seeds, SHARES)
         results += mine
         leads += judge(source, mine, SHARES, out)

@@ -21,6 +21,7 @@ from bench.asking import Asked, Plan, Tried, measure
 from bench.clips import Choice
 from bench.figures import Figures
 from bench.recall_report import report, told
+from gateway.arguments import new_file, whole
 
 QUICK = 12
 """By how much less --quick measures."""
@@ -77,14 +78,16 @@ def main() -> None:
     parser.add_argument("--half", type=int, choices=(0, 1), help="only every second speaker")
     parser.add_argument("--kinds", default="", help="only these kinds of the index, with commas")
     parser.add_argument("--unseen", type=float, nargs=2, metavar=("LOW", "HIGH"), help="only names of that share")
-    parser.add_argument("--pairs", type=int, default=110_000_000, help="comparisons of words")
-    parser.add_argument("--queries", type=int, default=5000, help="copies of longer speech")
-    parser.add_argument("--windows", type=int, default=3300, help="stretches of longer speech, stored and asked for")
-    parser.add_argument("--swaps", type=int, default=4800, help="one-word swaps; half as many of the other pairs")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--pairs", type=whole(), default=110_000_000, help="comparisons of words")
+    parser.add_argument("--queries", type=whole(), default=5000, help="copies of longer speech")
+    parser.add_argument(
+        "--windows", type=whole(), default=3300, help="stretches of longer speech, stored and asked for"
+    )
+    parser.add_argument("--swaps", type=whole(), default=4800, help="one-word swaps; half as many of the other pairs")
+    parser.add_argument("--processes", type=whole(1), default=1)
     parser.add_argument("--quick", action="store_true", help=f"a {QUICK}th of all that")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seed", type=whole(), default=1)
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--docs", type=Path, help="folder for the plots and what they show")
     options = parser.parse_args()
     start = time.perf_counter()

@@ -34,6 +34,7 @@ from bench.figures import Figure, Figures
 from cache_tiers.embedded import _find_binary
 from cache_tiers.fitness import LFU
 from cache_tiers.policy.lfu import LfuPolicy
+from gateway.arguments import new_file, whole
 
 KEYS = 20_000
 EXPONENT = 0.9
@@ -67,9 +68,9 @@ class Stream:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="OUT")
-    parser.add_argument("--requests", type=int, default=300_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=new_file, metavar="OUT")
+    parser.add_argument("--requests", type=whole(1), default=300_000)
+    parser.add_argument("--seed", type=whole(), default=1)
     arguments = parser.parse_args()
     figures = Figures({"keys": KEYS, "exponent": EXPONENT, "hours": HOURS, "drift": DRIFT, "seed": arguments.seed})
     stream = stream_behind(arguments.requests, arguments.seed)

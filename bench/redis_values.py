@@ -31,6 +31,7 @@ from cache_tiers.link import RedisLink
 from cache_tiers.master_key import load_or_create_master_key
 from cache_tiers.packing import pack, unpack
 from cache_tiers.sealed import Foreign, Keyring, Kind
+from gateway.arguments import new_file
 from gateway.client import RefrainClient
 from models.mel import log_mel
 
@@ -41,7 +42,7 @@ REPEATS = 9
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="OUT")
+    parser.add_argument("--json", type=new_file, metavar="OUT")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         gateway = start_gateway(Path(folder))

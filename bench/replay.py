@@ -40,6 +40,7 @@ from bench.replay_recorded import add_options, with_recorded
 from bench.replay_report import Sent, as_tables, merged, report_of
 from bench.replay_things import COPY, FIELDS, Cast, remade
 from bench.trace_synth import read_phrases
+from gateway.arguments import new_file, real, server, whole
 from gateway.cli import CommandError
 from gateway.trace import TraceError, read_header, trace_files
 
@@ -47,14 +48,16 @@ from gateway.trace import TraceError, read_header, trace_files
 def register(parser: argparse.ArgumentParser) -> None:
     """Sends what a trace recorded to a gateway, and says what came of it."""
     parser.add_argument("trace", type=Path, help="see `refrain trace`; with --merge: reports", nargs="+")
-    parser.add_argument("--target", default="127.0.0.1:50051", metavar="HOST:PORT", help="default %(default)s")
+    parser.add_argument(
+        "--target", type=server, default="127.0.0.1:50051", metavar="HOST:PORT", help="default %(default)s"
+    )
     parser.add_argument("--token", default=os.environ.get("REFRAIN_TOKEN", ""), help="better given as REFRAIN_TOKEN")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--rate", type=float, metavar="R", help="requests a second, Poisson; default 50")
     pace.add_argument("--speed", type=float, metavar="X", help="times as fast as recorded")
     pace.add_argument("--ramp", metavar="FROM:TO:SECONDS", help="from a rate to a rate")
-    parser.add_argument("--requests", type=int, metavar="N", help="the first N of the trace")
-    parser.add_argument("--warmup", type=float, default=0.0, metavar="S", help="seconds that are not counted")
+    parser.add_argument("--requests", type=whole(1), metavar="N", help="the first N of the trace")
+    parser.add_argument("--warmup", type=real(), default=0.0, metavar="S", help="seconds that are not counted")
     parser.add_argument("--task", choices=tuple(METHODS), default="synthesize", help="of records that name none")
     parser.add_argument(
         "--phrases", type=Path, metavar="FILE", help="texts, the commonest first: lines, or CSV with text and count"
@@ -66,9 +69,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="which recordings ask for fuzzy answers: those that did when the trace was made, none, all",
     )
     parser.add_argument("--snr", type=float, default=20.0, metavar="DB", help="of noisy copies; default %(default)g")
-    parser.add_argument("--connections", type=int, default=4, metavar="N", help="of each process; default 4")
-    parser.add_argument("--processes", type=int, default=1, metavar="P", help="default 1")
-    parser.add_argument("--deadline", type=float, default=60.0, metavar="S", help="of each request; default 60")
+    parser.add_argument("--connections", type=whole(1), default=4, metavar="N", help="of each process; default 4")
+    parser.add_argument("--processes", type=whole(1), default=1, metavar="P", help="default 1")
+    parser.add_argument(
+        "--deadline", type=real(above=True), default=60.0, metavar="S", help="of each request; default 60"
+    )
     parser.add_argument(
         "--control",
         type=float,
@@ -88,9 +93,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     spoken = Path.home() / ".cache" / "refrain" / "replay"
     parser.add_argument("--spoken", type=Path, default=spoken, metavar="DIR", help="keeps what is spoken to be sent")
     add_options(parser)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=whole(), default=1)
     parser.add_argument("--merge", action="store_true", help="add up reports instead of sending anything")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the report")
+    parser.add_argument("--json", type=new_file, metavar="OUT", help="write the report")
     parser.set_defaults(run=run)
 
 
@@ -105,10 +110,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _merge(paths: Sequence[Path]) -> dict[str, Any]:
+    reports = []
+    for path in paths:
+        try:
+            reports.append(json.loads(path.read_text()))
+        except ValueError:
+            raise CommandError(f"--merge {path}: not JSON, so no report of `refrain replay`") from None
     try:
-        return merged([json.loads(path.read_text()) for path in paths])
-    except (OSError, KeyError, ValueError) as error:
-        raise CommandError(f"--merge: {error}") from None
+        return merged(reports)
+    except KeyError as error:
+        raise CommandError(f"--merge: a report without {error}") from None
+    except ValueError as error:
+        raise CommandError(f"--merge {' '.join(map(str, paths))}: {error}") from None
 
 
 def _replay(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -149,7 +162,8 @@ def _replay(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         workers = start(shares)
     except (TimeoutError, grpc.RpcError, OSError) as error:
-        raise CommandError(f"--target {arguments.target}: can't be reached ({error or type(error).__name__})") from None
+        why = str(error) or "nothing answers"
+        raise CommandError(f"--target {arguments.target}: can't be reached: {why}") from None
     total = sum(len(share.asks) for share in shares)
     try:
         begin = _begin(arguments)

@@ -28,6 +28,7 @@ from gevent.queue import Empty, Queue
 from locust.env import Environment  # makes what the standard library waits for gevent's
 
 from bench.programs import interruptible
+from gateway.arguments import new_file, real, whole
 
 PORT: Final = 5557
 LEAD_S: Final = 3.0
@@ -170,13 +171,15 @@ def main(words: Sequence[str] | None = None) -> int:
     worker = roles.add_parser("worker", help="sends a part")
     worker.add_argument("--master", default="127.0.0.1", metavar="HOST", help="default %(default)s")
     master = roles.add_parser("master", help="gives out the parts, and adds up the reports")
-    master.add_argument("--workers", type=int, required=True, metavar="N", help="how many to wait for")
+    master.add_argument("--workers", type=whole(1), required=True, metavar="N", help="how many to wait for")
     master.add_argument("--bind", default="127.0.0.1", metavar="HOST", help="address to listen at; default %(default)s")
-    master.add_argument("--wait", type=float, default=60.0, metavar="S", help="for the workers; default %(default)g")
-    master.add_argument("--json", type=Path, required=True, metavar="OUT", help="write the report")
+    master.add_argument(
+        "--wait", type=real(above=True), default=60.0, metavar="S", help="for the workers; default %(default)g"
+    )
+    master.add_argument("--json", type=new_file, required=True, metavar="OUT", help="write the report")
     master.add_argument("replay", nargs="+", help="after --: what `refrain replay` is to be told")
     for one in (worker, master):
-        one.add_argument("--port", type=int, default=PORT, help="of the master; default %(default)s")
+        one.add_argument("--port", type=whole(1, 65_535), default=PORT, help="of the master; default %(default)s")
     options = parser.parse_args(words)
     return _work(options) if options.role == "worker" else _lead(options)
 

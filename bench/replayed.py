@@ -57,6 +57,7 @@ from bench.replayed_tiers import (
     simulated,
 )
 from bench.trace_synth import read_phrases
+from gateway.arguments import new_file, real, whole
 from gateway.cli import CommandError
 from gateway.stats import HIT_EXACT, MISS, UNAVAILABLE
 
@@ -254,14 +255,16 @@ def draw(figures: Figures, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phrases", type=Path, required=True, help="CSV with columns text and count")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--plot", type=Path, help="draw them here")
-    parser.add_argument("--requests", type=int, default=10_000, help="of each trace; default %(default)s")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="answers of each trace by which tiers are sized")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--round", type=int, default=ROUND, help="requests of a round; default %(default)s")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for which a replay process sends")
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument("--plot", type=new_file, help="draw them here")
+    parser.add_argument("--requests", type=whole(1), default=10_000, help="of each trace; default %(default)s")
+    parser.add_argument("--seed", type=whole(), default=1)
+    parser.add_argument(
+        "--sample", type=whole(1), default=SAMPLE, help="answers of each trace by which tiers are sized"
+    )
+    parser.add_argument("--rounds", type=whole(1), default=ROUNDS)
+    parser.add_argument("--round", type=whole(1), default=ROUND, help="requests of a round; default %(default)s")
+    parser.add_argument("--seconds", type=real(above=True), default=10.0, help="for which a replay process sends")
     parser.add_argument("--inputs", type=Path, metavar="DIR", help="keep here what was spoken to be heard")
     options = parser.parse_args()
     for name in ("requests", "sample", "rounds", "round"):

@@ -28,6 +28,7 @@ from bench.report_parts import Section, Tile, utc
 from bench.report_sections import sections, tiles
 from bench.report_text import as_markdown, as_terminal
 from bench.simulation import DEFAULT, POLICIES
+from gateway.arguments import new_file, real, server, whole
 from gateway.cli import CommandError
 from gateway.client import RefrainCallError, RefrainClient
 from gateway.trace import TraceError
@@ -43,13 +44,13 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace", type=Path, metavar="FILE", help="see `refrain trace`; a folder of a gateway's will do"
     )
-    parser.add_argument("--target", metavar="HOST:PORT", help="a gateway whose counters and audits to add")
+    parser.add_argument("--target", type=server, metavar="HOST:PORT", help="a gateway whose counters and audits to add")
     parser.add_argument("--replay", type=Path, metavar="JSON", help="a report of `refrain replay` to add")
     parser.add_argument("--token", default=os.environ.get("REFRAIN_TOKEN", ""), help="better given as REFRAIN_TOKEN")
-    parser.add_argument("--html", type=Path, metavar="OUT", help="one file, without scripts")
-    parser.add_argument("--json", type=Path, metavar="OUT")
-    parser.add_argument("--markdown", type=Path, metavar="OUT")
-    parser.add_argument("--price", type=float, default=PRICE, metavar="P", help="of a GPU hour; default %(default)s")
+    parser.add_argument("--html", type=new_file, metavar="OUT", help="one file, without scripts")
+    parser.add_argument("--json", type=new_file, metavar="OUT")
+    parser.add_argument("--markdown", type=new_file, metavar="OUT")
+    parser.add_argument("--price", type=real(), default=PRICE, metavar="P", help="of a GPU hour; default %(default)s")
     parser.add_argument(
         "--first-tier", default="5%", metavar="SIZE",
         help="of memory to reckon with, as 256MiB or as a share of all answers; that of --target if given, else 5%%",
@@ -59,9 +60,13 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ttl-days", type=float, default=30.0, metavar="D", help="how long answers live; default 30")
     parser.add_argument(
-        "--sample", type=int, default=SAMPLE, metavar="N", help="requests to simulate; default %(default)s, 0 for all"
+        "--sample",
+        type=whole(),
+        default=SAMPLE,
+        metavar="N",
+        help="requests to simulate; default %(default)s, 0 for all",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample; default %(default)s")
+    parser.add_argument("--seed", type=whole(), default=0, help="of the sample; default %(default)s")
     parser.set_defaults(run=run)
 
 
@@ -73,8 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.policy, _size(arguments.first_tier), _positive("--ttl-days", arguments.ttl_days) * 86_400,
         arguments.price, arguments.sample or 1 << 62, arguments.seed,
     )  # fmt: skip
-    if arguments.price < 0 or arguments.sample < 0 or arguments.seed < 0:
-        raise CommandError("--price, --sample and --seed: none can be below 0")
     replay = _replay(arguments.replay) if arguments.replay else None
     told = made(wanted, arguments.trace, arguments.target, arguments.token, replay)
     show(told, arguments.html, arguments.json, arguments.markdown)
@@ -141,8 +144,10 @@ def _asked(target: str, token: str) -> dict[str, Any]:
 def _replay(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CommandError(f"--replay {path}: {error}") from None
+    except OSError as error:
+        raise CommandError(f"--replay {path}: {error.strerror}") from None
+    except ValueError:
+        raise CommandError(f"--replay {path}: not JSON, so no report of `refrain replay`") from None
     if not isinstance(found, dict) or (found.get("kind"), found.get("version")) != ("refrain replay", REPLAY_VERSION):
         raise CommandError(f"--replay {path}: not a report of `refrain replay`, version {REPLAY_VERSION}")
     return found

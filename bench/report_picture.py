@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gateway.arguments import new_file
 from gateway.cli import main as refrain
 
 WIDTH, HEIGHT = 960, 1410
@@ -24,7 +25,7 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG")
+    parser.add_argument("--out", type=new_file, required=True, metavar="PNG")
     parser.add_argument("--dark", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

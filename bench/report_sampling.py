@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from bench.report_keys import ByKey, by_key
 from bench.simulation import DEFAULT
 from bench.speech_streams import Stream, stream
 from bench.trace_frames import ROW
+from gateway.arguments import new_file, whole
 from gateway.stats import MISS
 
 FIRST_TIER: Final = 0.05
@@ -58,10 +58,10 @@ def errors(by: ByKey, samples: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1_000_000, metavar="N", help="of each stream")
-    parser.add_argument("--samples", type=int, default=3, metavar="N", help="of each stream")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="OUT")
+    parser.add_argument("--requests", type=whole(1), default=1_000_000, metavar="N", help="of each stream")
+    parser.add_argument("--samples", type=whole(1), default=3, metavar="N", help="of each stream")
+    parser.add_argument("--seed", type=whole(), default=1)
+    parser.add_argument("--json", type=new_file, metavar="OUT")
     arguments = parser.parse_args()
     figures = Figures({"requests": arguments.requests, "sampled": SAMPLE, "seed": arguments.seed})
     for name, make in (("synthesized", synthesized), ("speech stream", speech)):

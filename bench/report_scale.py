@@ -26,6 +26,7 @@ import numpy as np
 from bench import trace_frames
 from bench.figures import Figure, Figures
 from bench.trace_frames import NAMES, PIECE, ROW, Rows
+from gateway.arguments import new_file, whole
 from gateway.stats import ABSENT, COALESCED, HIT_EXACT, HIT_FUZZY, MISS, SPARED, UNLIKE
 
 KEYS = 2_000_000
@@ -86,10 +87,10 @@ def watched(pid: int) -> tuple[int, resource.struct_rusage, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=10_000_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--records", type=whole(1), default=10_000_000)
+    parser.add_argument("--seed", type=whole(), default=1)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the trace and the report; else thrown away")
-    parser.add_argument("--json", type=Path, metavar="OUT")
+    parser.add_argument("--json", type=new_file, metavar="OUT")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -42,8 +42,15 @@ SENTENCES = (
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Writes sound files of ten sentences in some voices and every mood."""
-    parser.add_argument("--out", type=Path, default=Path("samples"), help="folder for sounds, their list and a picture")
-    parser.add_argument("--voices", default="slt,rms,awb-high", help="names as `refrain voices` tells them, or: all")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("samples"),
+        help="folder for sounds, their list and a picture; default %(default)s",
+    )
+    parser.add_argument(
+        "--voices", default="slt,rms,awb-high", help="as `refrain voices` names them, or: all; default %(default)s"
+    )
     parser.set_defaults(run=lambda arguments: run(arguments.out, arguments.voices))
 
 
@@ -56,6 +63,7 @@ def run(out: Path, wanted: str) -> int:
         print(f"--voices: '{', '.join(unknown)}' is unknown; known are {known}, or all", file=sys.stderr)
         return 2
     plan = [(voice, mood, n) for voice in voices for mood in acoustic.emotions for n in range(len(SENTENCES))]
+    out.mkdir(parents=True, exist_ok=True)  # now, for it takes a while to speak
     lines = ["| file | voice | mood | seconds | text |", "|---|---|---|---|---|"]
     first: dict[tuple[str, str], Samples] = {}
     for voice, mood, n in track(plan, "speaking"):

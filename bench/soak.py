@@ -30,6 +30,7 @@ from bench.broken_redis import RedisServer
 from bench.figures import Figure, Figures
 from bench.open_loop import ONE_TRY, Mode
 from bench.processes import Gateway
+from gateway.arguments import new_file, real
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
 
 SAMPLE_S = 10.0
@@ -225,11 +226,11 @@ def draw(samples: list[Sample], restarts_s: list[float], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--plot", type=Path, help="draw the samples here")
-    parser.add_argument("--log", type=Path, help="the gateway's log")
+    parser.add_argument("--minutes", type=real(above=True), default=30.0)
+    parser.add_argument("--rate", type=real(above=True), default=4.0, help="requests a second")
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument("--plot", type=new_file, help="draw the samples here")
+    parser.add_argument("--log", type=new_file, help="the gateway's log")
     args = parser.parse_args()
     figures = Figures()
     seconds = args.minutes * 60

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from bench.policy_traces import Trace, write_trace
+from gateway.arguments import new_file, whole
 
 SIZE_OF_ONE_SECOND: Final = 54_000
 """Bytes of an answer that is a second of sound."""
@@ -119,8 +119,8 @@ def stream(seed: int, shape: Stream = Stream()) -> Trace:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="CSV with key,size,cost_ms; .gz compresses it")
+    parser.add_argument("--seed", type=whole(), default=1)
+    parser.add_argument("--out", type=new_file, required=True, help="CSV with key,size,cost_ms; .gz compresses it")
     for one in fields(Stream):
         kind = int if isinstance(one.default, int) else float
         parser.add_argument(f"--{one.name}", type=kind, default=one.default, metavar=kind.__name__.upper())

@@ -23,6 +23,7 @@ from bench.bare import bare_server
 from bench.figures import Figure, Figures
 from bench.h2load import grpc_body, in_turn, require_h2load
 from bench.processes import Gateway, start_gateway
+from gateway.arguments import new_file, whole
 from protos.refrain.v1 import cache_pb2, cache_pb2_grpc, speech_pb2, speech_pb2_grpc
 
 METHOD = "/refrain.v1.Speech/Synthesize"
@@ -101,10 +102,12 @@ def memory(gateway: Gateway, figures: Figures, entries: int, tier_bytes: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=20_000, help="a round")
-    parser.add_argument("--entries", type=int, default=10_000, help="distinct entries of the memory figure; 0 skips it")
+    parser.add_argument("--json", type=new_file, help="write the figures here")
+    parser.add_argument("--rounds", type=whole(1), default=7)
+    parser.add_argument("--requests", type=whole(1), default=20_000, help="a round")
+    parser.add_argument(
+        "--entries", type=whole(), default=10_000, help="distinct entries of the memory figure; 0 skips it"
+    )
     args = parser.parse_args()
     require_h2load()
     figures = Figures()

@@ -29,7 +29,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gateway.stats import CAUSES, STATUSES
-from gateway.trace import OTHER, TASK_CODES, TIER_CODES, TraceError, header, read_pieces
+from gateway.trace import OTHER, TASK_CODES, TIER_CODES, TraceError, header, read_pieces, trace_files
 
 ROW: Final = np.dtype(
     [(name, "<u8") for name in ("time_us", "digest", "input")]
@@ -58,10 +58,14 @@ _ALIASES: Final = {"key": "digest", "size": "bytes_out"}
 def read(path: Path) -> Iterator[Rows]:
     """The trace in order, in pieces of some PIECE rows. Raises `TraceError`, `OSError`."""
     name = path.name
+    if not path.exists():
+        raise TraceError(f"{path}: no such file or folder")
+    if path.is_dir() and not trace_files(path):
+        raise TraceError(f"{path}: a folder without a trace; a gateway's is `trace` in its data folder")
     if path.is_dir() or name.endswith(".rft.gz"):
         return (_recoded(about, np.frombuffer(data, ROW)) for about, data in read_pieces(path))
     if name.endswith(".parquet"):
-        return _of_arrow(pa.parquet.ParquetFile(path).iter_batches(PIECE), path)
+        return _of_parquet(path)
     if name.endswith((".csv", ".csv.gz")):
         return _of_csv(path)
     if name.endswith(".oracleGeneral"):
@@ -120,6 +124,13 @@ def _recoded(about: dict[str, Any], rows: Rows) -> Rows:
             rows = rows.copy()
             rows[field] = table[rows[field]]
     return rows
+
+
+def _of_parquet(path: Path) -> Iterator[Rows]:
+    try:
+        yield from _of_arrow(pa.parquet.ParquetFile(path).iter_batches(PIECE), path)
+    except pa.ArrowInvalid as error:
+        raise TraceError(f"{path}: {error}") from None
 
 
 def _of_arrow(batches: Iterable[pa.RecordBatch], path: Path) -> Iterator[Rows]:

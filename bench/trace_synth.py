@@ -333,8 +333,12 @@ def read_phrases(path: Path) -> list[tuple[str, int]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return [(row["text"], int(row.get("count") or 0)) for row in rows]
-    except (OSError, ValueError, KeyError) as error:
-        raise CommandError(f"--phrases {path}: {error!r}; lines, or CSV with columns text and perhaps count") from None
+    except OSError as error:
+        raise CommandError(f"--phrases {path}: {error.strerror}") from None
+    except KeyError:
+        raise CommandError(f"--phrases {path}: no column text; a CSV has the columns text and perhaps count") from None
+    except ValueError as error:
+        raise CommandError(f"--phrases {path}: {error}; allowed are lines, or CSV with text and count") from None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

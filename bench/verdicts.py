@@ -25,6 +25,7 @@ from bench.codecs import RATE
 from bench.distort import Random, Surroundings, copy_of
 from bench.figures import Figure, Figures
 from bench.swaps import Confusable
+from gateway.arguments import folder, new_file, whole
 from gateway.judging import RIGHT, WRONG
 from models.recognizer import Recognizer
 from models.registry.store import EMBEDDED
@@ -116,14 +117,14 @@ def tell(trials: Sequence[Trial], out: Figures) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--speech", type=Path, required=True, help="folder with index.csv, or of FLAC and WAV files")
-    parser.add_argument("--noise", type=Path, required=True)
+    parser.add_argument("--speech", type=folder, required=True, help="folder with index.csv, or of FLAC and WAV files")
+    parser.add_argument("--noise", type=folder, required=True)
     parser.add_argument("--half", type=int, choices=(0, 1), help="only every second speaker: 0 was fitted on")
     parser.add_argument("--kinds", default="", help="only clips of these kinds, as in index.csv, with commas between")
-    parser.add_argument("--limit", type=int, default=400, help="clips of each length")
-    parser.add_argument("--swaps", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--limit", type=whole(1), default=400, help="clips of each length")
+    parser.add_argument("--swaps", type=whole(), default=400)
+    parser.add_argument("--seed", type=whole(), default=1)
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--plot", type=Path, help="folder for a picture of the errors")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)

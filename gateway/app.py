@@ -62,7 +62,7 @@ from gateway.pulse import Pulse
 from gateway.recall import Recall
 from gateway.recorder import Recorder
 from gateway.reload import Reloader
-from gateway.server import GrpcServer
+from gateway.server import GrpcServer, PortTaken
 from gateway.servicer import Servicer
 from gateway.settings import Settings, SettingsError
 from gateway.site import StatusSite
@@ -241,7 +241,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             site = StatusSite(status, admin, tenants, cache, pins, notes, path.in_thread, settings.status.page)
         page = MetricsPage(observer, version=_version()).render
         http = HttpServer(page, lambda: server.serving, lambda: _running_on(engines), site)
-        http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
+        at = f"{settings.listen.http_host}:{settings.listen.http_port}"
+        try:
+            http_port = await http.start(settings.listen.http_host, settings.listen.http_port)
+        except OSError as error:
+            raise PortTaken(f"cannot listen on {at} (listen.http_port): {error.strerror}") from error
         stack.push_async_callback(http.close)
         port = await server.start(settings.listen.host, settings.listen.port)
         stack.push_async_callback(server.stop, settings.listen.grace)

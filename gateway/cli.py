@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.arguments import real, server, whole
 from gateway.doctor import Access, add_doctor, add_keys
 from gateway.models_command import add_subcommands, print_running
 
@@ -34,6 +35,8 @@ _BY_SUFFIX: Final = {
     ".ulaw": "MULAW", ".mulaw": "MULAW",
 }  # fmt: skip
 _HEADERLESS: Final = ("LINEAR16", "MULAW")
+_LONGEST_S: Final = 366 * 86_400
+"""Of --ttl and --max-age, as `gateway.wire.requests` has it, which is slow to import."""
 
 
 class CommandError(Exception):
@@ -55,8 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"refrain: {of_file(error)}", file=sys.stderr)  # a folder that is not there, a disk that is full
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def of_file(error: OSError) -> str:
+    """What the system says of a file, without its number."""
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
@@ -100,7 +113,9 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
 
     embed = _call(commands, "embed", _embed, "whose voice a recording is, as numbers")
     embed.add_argument("file", type=Path, help="0.5 s to 60 s of one speaker")
-    embed.add_argument("--dimensions", type=int, default=0, metavar="D", help="8, 16, 32, 64, 128 or 256; default 256")
+    embed.add_argument(
+        "--dimensions", type=whole(0, 256), default=0, metavar="D", help="8, 16, 32, 64, 128 or 256; default 256"
+    )
     embed.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the numbers to a .npy file")
     _audio_in(embed)
 
@@ -112,7 +127,9 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
 
     stats = _call(commands, "stats", _stats, "what came from where, and what it saved")
     stats.add_argument("--json", metavar="OUT", help="write the figures to a file instead; - for standard output")
-    stats.add_argument("--price", type=float, default=0.0, metavar="P", help="of a GPU hour, to count savings in money")
+    stats.add_argument(
+        "--price", type=real(), default=0.0, metavar="P", help="of a GPU hour, to count savings in money"
+    )
     stats.add_argument("--pairs", action="store_true", help="fuzzy answers that audits judged too, the worst first")
     wrong = _call(commands, "wrong", _wrong, "say that a fuzzy answer was wrong: its pair is never matched again")
     wrong.add_argument("entry_id", help="of the answer, as its cache_info or `refrain stats --pairs` tells it")
@@ -129,23 +146,25 @@ def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
 def _call(commands: Any, name: str, run: Callable[[Any], int], what: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     target = os.environ.get("REFRAIN_TARGET", "127.0.0.1:50051")
-    parser.add_argument("--target", default=target, metavar="HOST:PORT", help="or REFRAIN_TARGET; default %(default)s")
+    parser.add_argument(
+        "--target", type=server, default=target, metavar="HOST:PORT", help="or REFRAIN_TARGET; default %(default)s"
+    )
     parser.add_argument("--token", help="credentials; better given as REFRAIN_TOKEN, which no process list shows")
     parser.add_argument("--tls", action="store_true", help="call over TLS")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="default %(default)g s")
+    parser.add_argument("--timeout", type=real(above=True), default=60.0, metavar="S", help="default %(default)g s")
     parser.set_defaults(run=run)
     return parser
 
 
 def _audio_in(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoding", choices=ENCODINGS, default="", help="of a file without a header")
-    parser.add_argument("--rate", type=int, default=0, help="Hz, of a file without a header")
+    parser.add_argument("--rate", type=whole(0, 48_000), default=0, help="Hz, of a file without a header")
 
 
 def _audio_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--encoding", choices=ENCODINGS, help="default: what the file's ending says, else WAV")
-    parser.add_argument("--rate", type=int, default=0, help="Hz; default the model's own")
+    parser.add_argument("--rate", type=whole(0, 48_000), default=0, help="Hz; default the model's own")
 
 
 def _cache_options(parser: argparse.ArgumentParser) -> None:
@@ -157,8 +176,8 @@ def _cache_options(parser: argparse.ArgumentParser) -> None:
         "--only-if-cached", dest="mode", action="store_const", const="ONLY_IF_CACHED", help="never run a model"
     )
     group.add_argument("--no-store", action="store_true", help="read it, but add nothing")
-    group.add_argument("--ttl", type=float, metavar="S", help="how long the answer may stay")
-    group.add_argument("--max-age", type=float, metavar="S", help="take no older answer")
+    group.add_argument("--ttl", type=real(0, _LONGEST_S), metavar="S", help="how long the answer may stay")
+    group.add_argument("--max-age", type=real(0, _LONGEST_S), metavar="S", help="take no older answer")
     group.add_argument("--subject", metavar="ID", help="person whose data this is, for erasure")
 
 
@@ -185,14 +204,19 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def _client(arguments: argparse.Namespace) -> Iterator[RefrainClient]:
     """A connected client; its errors become one line each."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else gRPC tells the same beside that line, at length
     from gateway.client import RefrainCallError, RefrainClient
 
     token = arguments.token or os.environ.get("REFRAIN_TOKEN")
+    if token and not (token.isascii() and token.isprintable()):
+        raise CommandError("--token, REFRAIN_TOKEN: allowed are printable ASCII characters")
     with RefrainClient(arguments.target, token, tls=arguments.tls, timeout=arguments.timeout) as client:
         try:
             client.connect(min(arguments.timeout, 5.0))  # so that no first call's time has the connection's in it
             yield client
-        except (RefrainCallError, ValueError, OSError) as error:
+        except OSError as error:
+            raise CommandError(of_file(error)) from None
+        except (RefrainCallError, ValueError) as error:
             raise CommandError(str(error)) from None
 
 
@@ -236,7 +260,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         SettingsError,
         Unavailable,
     ) as error:
-        raise CommandError(str(error)) from None  # what an operator can put right; anything else is ours, with a trace
+        # What an operator can put right; anything else is ours, with a trace.
+        raise CommandError(of_file(error) if isinstance(error, OSError) else str(error)) from None
     return 0
 
 
@@ -374,6 +399,8 @@ def _registry(arguments: argparse.Namespace) -> Registry:
     except SettingsError as error:
         raise CommandError("\nrefrain: ".join(str(error).splitlines())) from None
     folder = arguments.models_dir or settings.models_dir
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder}: not a folder, so no registry of models")
     if folder != settings.engines.models_dir:
         folder.mkdir(parents=True, exist_ok=True)
     return Registry(folder, settings.engines.trusted_keys)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -81,6 +82,7 @@ def _told(run: Callable[[], int]) -> int:
     from cache_tiers.link import Unavailable
     from cache_tiers.master_key import MasterKeyError
 
+    logging.getLogger("cache_tiers").addHandler(logging.NullHandler())  # what went wrong is told once, by the findings
     try:
         return run()
     except (MasterKeyError, NotNow, OSError, Unavailable) as error:

@@ -285,8 +285,6 @@ class Settings(BaseSettings):
     engines: Engines = Engines()
     max_entry_bytes: Size = ByteSize(16 << 20)
     """Larger answers are sent and not stored: 6 min of speech at the models' own rate."""
-    price_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
-    """What an hour of compute costs, for reports; 0 for no talk of money."""
     trace: Trace = Trace()
     inputs: Inputs = Inputs()
     status: Status = Status()

@@ -54,7 +54,7 @@ class RefrainClient:
         self, target: str = DEFAULT_TARGET, token: str | None = None, *, tls: bool = False, timeout: float | None = 60.0
     ) -> None:
         """`token` goes with every call. `timeout`: seconds for a whole call, streams included; None for no limit."""
-        self.target, self.timeout = target, timeout
+        self.target, self.timeout, self._tls = target, timeout, tls
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = (
             grpc.secure_channel(target, grpc.ssl_channel_credentials(), _OPTIONS)
@@ -80,6 +80,8 @@ class RefrainClient:
             grpc.channel_ready_future(self._channel).result(timeout)
         except grpc.FutureTimeoutError:
             hint = f"nothing answers at {self.target}; is `refrain serve` running there?"
+            if self._tls:
+                hint = f"nothing answers over TLS at {self.target}; a gateway has none itself: is what ends it there?"
             raise RefrainCallError("UNAVAILABLE", hint) from None
 
     # Speech.

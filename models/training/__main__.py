@@ -27,7 +27,10 @@ def main(argv: list[str]) -> None:
     if not argv or argv[0] not in PARTS:
         lines = "\n".join(f"  {name:<11} {what}" for name, what in PARTS.items())
         raise SystemExit(f"usage: python -m models.training PART ...\nparts:\n{lines}")
-    importlib.import_module(f"models.training.{argv[0]}").main(argv[1:])
+    try:
+        importlib.import_module(f"models.training.{argv[0]}").main(argv[1:])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SystemExit(f"models.training {argv[0]}: {error.filename}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -214,7 +214,6 @@ def test_recordings_are_spoken_once_and_recognized(gateway: Gateway, tmp_path: P
         (["--control", "1.5"], "0 to 1"),
         (["--round", "0"], "must be above 0"),
         (["--snr", "nan"], "-20 to 80 dB"),
-        (["--requests", "0"], "holds no requests"),
     ],
 )
 def test_what_can_not_be_replayed_is_said(tmp_path: Path, words: list[str], why: str) -> None:
@@ -224,6 +223,33 @@ def test_what_can_not_be_replayed_is_said(tmp_path: Path, words: list[str], why:
     replay.register(parser)
     with pytest.raises(CommandError, match=why):
         replay.run(parser.parse_args([str(trace), "--spoken", str(tmp_path), *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--requests", "-2"], "--requests: '-2': allowed are whole numbers from 1"),
+        (["--connections", "0"], "--connections: '0': allowed"), (["--processes", "0"], "--processes: '0': allowed"),
+        (["--deadline", "0"], "--deadline: '0': allowed"), (["--warmup", "-1"], "--warmup: '-1': allowed"),
+        (["--json", "/nowhere/out.json"], "there is no folder '/nowhere'"),
+    ],
+)  # fmt: skip
+def test_what_means_nothing_is_refused_before_anything_is_sent(
+    words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    replay.register(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["t.keys.txt", *words])
+    assert why in capsys.readouterr().err
+
+
+def test_reports_that_can_not_be_added_up_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_text("no JSON")
+    assert main(["replay", "--merge", str(tmp_path / "a.json")]) == 1
+    assert f"--merge {tmp_path / 'a.json'}: not JSON" in capsys.readouterr().err
+    assert main(["replay", "--merge", str(tmp_path / "none.json")]) == 1
+    assert f"{tmp_path / 'none.json'}: No such file" in capsys.readouterr().err
 
 
 def test_copies_takes_voices_and_moods_are_sent_and_counted(gateway: Gateway, tmp_path: Path) -> None:

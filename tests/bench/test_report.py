@@ -297,18 +297,22 @@ def test_a_replay_alone_reports(tmp_path: Path) -> None:
     [
         ([], "give --trace"),
         (["--trace", "none.rft.gz"], "none.rft.gz"),
-        (["--trace", "none.doc"], "not that of a trace"),
+        (["--trace", "none.doc"], "none.doc: no such file"),
+        (["--trace", "some.doc"], "not that of a trace"),
+        (["--trace", "some.parquet"], "some.parquet: "),
+        (["--trace", "."], "a folder without a trace"),
         (["--replay", "none.json"], "--replay none.json"),
         (["--target", "127.0.0.1:1"], "--target 127.0.0.1:1"),
         (["--trace", "x.rft.gz", "--first-tier", "some"], "--first-tier some: allowed are sizes"),
         (["--trace", "x.rft.gz", "--first-tier", "120%"], "--first-tier 120%"),
         (["--trace", "x.rft.gz", "--ttl-days", "0"], "--ttl-days 0: it must be above 0"),
-        (["--trace", "x.rft.gz", "--price", "-1"], "--price"),
     ],
 )
 def test_what_can_not_be_reported_is_said(
     words: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in ("some.doc", "some.parquet"):
+        (tmp_path / name).write_bytes(b"nothing that is a trace")
     assert main(["report", *words]) != 0
     assert why in capsys.readouterr().err

@@ -471,7 +471,39 @@ def test_what_keeps_the_gateway_from_starting_is_one_line(
 
     monkeypatch.setitem(sys.modules, "gateway.app", App)
     assert main(["serve"]) == 1
-    assert capsys.readouterr().err == "refrain: [Errno 13] Permission denied: '/data'\n"
+    assert capsys.readouterr().err == "refrain: /data: Permission denied\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["say", "x", "-o", "x.wav", "--ttl", "nan"], "argument --ttl: 'nan': allowed are numbers from 0 to"),
+        (["say", "x", "-o", "x.wav", "--timeout", "0"], "argument --timeout: '0': allowed are numbers above 0"),
+        (["say", "x", "-o", "x.wav", "--rate", "99999999999"], "argument --rate: '99999999999': allowed are whole"),
+        (["embed", "x.wav", "--dimensions", "-8"], "argument --dimensions: '-8': allowed are whole"),
+        (["health", "--target", "http://127.0.0.1:50051"], "argument --target: 'http://127.0.0.1:50051': allowed is"),
+        (["stats", "--price", "-1"], "argument --price: '-1': allowed are numbers from 0"),
+    ],
+)
+def test_a_number_or_an_address_that_means_nothing_is_told_with_what_is_allowed(
+    words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["health", "--token", "über\n"]) == 1
+    told = capsys.readouterr().err
+    assert told == "refrain: --token, REFRAIN_TOKEN: allowed are printable ASCII characters\n"
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["samples", "--out", str(tmp_path / "file"), "--voices", "slt"]) == 1
+    assert capsys.readouterr().err == f"refrain: {tmp_path / 'file'}: File exists\n"
 
 
 def add_sing(parser: Any) -> None:
