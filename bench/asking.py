@@ -23,7 +23,7 @@ from bench.codecs import RATE
 from bench.distort import Surroundings, copy_of, possible
 from bench.exhaustive import Everything, Flags, every_frame, whole
 from bench.judge import Query, hear, judge, kept, score, speech_seconds
-from bench.swaps import Confusable, Pair
+from bench.swaps import ADDED, Confusable, Pair
 from gateway.fingerprint.bits import MAX_S, MIN_ACTIVE_S
 from gateway.fingerprint.index import RecallIndex
 from models.utterance import Samples
@@ -257,6 +257,7 @@ def _try(plan: Plan, part: int, confusable: Confusable) -> Iterator[Tried]:
         ("one-word swaps", confusable.swap, plan.swaps),
         ("containment", confusable.containment, plan.swaps // 2),
         ("silence, tones, noise", confusable.nothing, plan.swaps // 2),
+        (ADDED, confusable.added, plan.swaps // 2 if confusable.sentences else 0),
     )
     for kind, make, count in kinds:
         for number in tqdm(range(part, count, plan.parts), desc=kind, unit="pair", disable=part > 0, mininterval=2):

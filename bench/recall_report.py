@@ -13,6 +13,7 @@ from bench.baselines import HK_THRESHOLD
 from bench.bounds import Bounds, bounds, share_interval
 from bench.distort import CONDITIONS
 from bench.figures import Figure, Figures
+from bench.swaps import ADDED
 from gateway.fingerprint.bits import MIN_ACTIVE_S
 
 GROUPS: Final = ("words", "speech")
@@ -149,10 +150,10 @@ def _trials(tried: Sequence[Tried], out: Figures) -> None:
     for one in tried:
         kinds[one.about[0]].append(one)
     for kind, rows in kinds.items():
-        swapped = kind == "one-word swaps"
+        swapped, gate = kind == "one-word swaps", None if kind in ("one-word swaps", ADDED) else 0
         found = bounds([int(one.accepted) for one in rows], [1] * len(rows), [one.speaker for one in rows])
         classic = sum(one.classic for one in rows)
-        out.add(Figure(f"{kind}: false hits", found.errors, f"of {len(rows):,}", classic, None if swapped else 0))
+        out.add(Figure(f"{kind}: false hits", found.errors, f"of {len(rows):,}", classic, gate))
         _bounds(kind, found, 100, "%", SWAP_LIMIT if swapped else None, out)
         if swapped:
             out.add(Figure(f"{kind}: pairs", len(rows), "pairs", None, SWAPS_WANTED, "higher"))
@@ -160,11 +161,12 @@ def _trials(tried: Sequence[Tried], out: Figures) -> None:
         for about, part in _by(rows, lambda one: one.about[1:]):
             wrong = sum(one.accepted for one in part)
             bound = bounds([int(one.accepted) for one in part], [1] * len(part), [one.speaker for one in part])
-            out.add(Figure(f"{kind}, {about}: false hits", wrong, f"of {len(part):,}", None, None if swapped else 0))
+            out.add(Figure(f"{kind}, {about}: false hits", wrong, f"of {len(part):,}", None, gate))
             if swapped:
                 out.add(Figure(f"{kind}, {about}: 95 % upper bound", 100 * bound.plain, "%", None, SWAP_LIMIT))
+            if swapped or kind == ADDED:
                 same = [one.same_accepted is True for one in part]
-                out.add(Figure(f"{kind}, {about}: the same without the swap is accepted", percent(same), "%"))
+                out.add(Figure(f"{kind}, {about}: the same without it is accepted", percent(same), "%"))
 
 
 def _by(rows: Sequence[Tried], keys: Callable[[Tried], tuple[str, ...]]) -> list[tuple[str, list[Tried]]]:

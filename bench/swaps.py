@@ -25,7 +25,10 @@ MEANT: Final = {
 }
 """Words that flip a meaning, as clips' texts have them."""
 OTHER: Final = "other words"
+ADDED: Final = "a word added to a sentence"
 CARRIERS: Final = ("in a sentence", "among words")
+BESIDE: Final = (0.0, -6.0, -10.0)
+"""dB of a word that is added, beside the sentence."""
 NOTHINGS: Final = ("silence", "a tone", "white noise", "real noise")
 
 Spoken = list[tuple[str, Samples]]
@@ -76,6 +79,11 @@ class Confusable:
     def __bool__(self) -> bool:
         return bool(self._speakers)
 
+    @property
+    def sentences(self) -> bool:
+        """Whether there is longer speech."""
+        return bool(self._speech)
+
     def swap(self, number: int) -> Pair:
         """One carrier with two words of one speaker in the same place; in turn each kind, carrier and condition."""
         rng = np.random.default_rng([self._seed, 1, number])
@@ -106,6 +114,27 @@ class Confusable:
         longer = bool(number // 2 % 2)
         stored, heard = (first, both) if longer else (both, first)
         return Pair(stored, heard, None, ("more is heard" if longer else "less is heard",), speaker)
+
+    def added(self, number: int) -> Pair:
+        """A sentence, and the same with a word before or after it, where it is stored with silence or ends; in turn
+        each level and condition. As it would be heard without the word: with as much silence."""
+        rng = np.random.default_rng([self._seed, 4, number])
+        condition = HEARD_IN[number % len(HEARD_IN)]
+        level = BESIDE[number // len(HEARD_IN) % len(BESIDE)]
+        clip = self._speech[int(rng.integers(len(self._speech)))]
+        sentence = trimmed(clip.samples)
+        said = self._speakers[sorted(self._speakers)[int(rng.integers(len(self._speakers)))]]
+        loud = float(np.sqrt(np.mean(sentence**2))) * 10 ** (level / 20)
+        word = levelled(said[int(rng.integers(len(said)))][1], loud)
+        gap = np.zeros(int(rng.integers(0, 8000)), np.float32)
+        silence = np.zeros(len(gap) + len(word), np.float32)
+        after, ends = bool(rng.integers(2)), bool(rng.integers(2))
+        more, none = (
+            np.concatenate([sentence, *parts] if after else [*reversed(parts), sentence])
+            for parts in ((gap, word), (silence,))
+        )
+        heard, same = (copy_of(samples, condition, self._around, rng) for samples in (more, none))
+        return Pair(sentence if ends else none, heard, same, (f"{level:g} dB beside it", condition), clip.speaker)
 
     def nothing(self, number: int) -> Pair:
         """A word stored, and silence, a tone, white noise or a real noise heard."""

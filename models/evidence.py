@@ -116,6 +116,10 @@ class Path:
         """Frame of the stored recording's time where either begins: 0, or less where the query does."""
         return min(0, math.floor(-self.start / (2 * self.pace)))
 
+    def heard_at(self, time: Places) -> Places:
+        """The query's frames that lie at frames of the stored recording's time; may be outside the query."""
+        return np.rint((2 * self.pace * time + self.start) / 2).astype(np.int64)
+
     @property
     def confirmed(self) -> float:
         """Share of all the evidence there could be: 1 an identical copy, about 0 another recording."""
@@ -167,6 +171,13 @@ def _coarse(stored: Stored, kept: Samples, half: Samples, coin: Samples, frames:
     return float(paces[pace]), int(starts[start])
 
 
+def certainty(heard: Heard, frames: Places) -> Samples:
+    """What the query is sure of in some of its frames: float32 [n], nats a bit, 0 nothing to 0.69 all. A coin's entropy
+    less that of the bits' own odds."""
+    half, coin = heard.half[2 * frames], heard.coin[2 * frames]
+    return np.asarray((COIN - coin + half * np.tanh(half)).mean(axis=1), np.float32)
+
+
 def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
     """Both recordings along `path`, frame by frame of the stored one's time, from the first frame of either to the
     last of either: float32 [17, frames].
@@ -176,11 +187,10 @@ def timeline(stored: Stored, heard: Heard, path: Path) -> Samples:
     that differ from the query's own; stored and active, but outside the query; and, the same in every frame, how far
     the pace is from 1. Two more are for the eye: inside the stored recording; inside the query.
     """
-    step = 2 * path.pace
     first = path.first
-    last = max(stored.frames, math.ceil((2 * len(heard) - 1 - path.start) / step) + 1)
+    last = max(stored.frames, math.ceil((2 * len(heard) - 1 - path.start) / (2 * path.pace)) + 1)
     time = np.arange(first, last)
-    query = np.rint((step * time + path.start) / 2).astype(np.int64)
+    query = path.heard_at(time)
     within = (query >= 0) & (query < len(heard))
     query = np.clip(query, 0, len(heard) - 1)
     rows = np.zeros((ROWS, len(time)), np.float32)

@@ -11,6 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from models.added import Additions, Flags
 from models.bands import BANDS
 from models.evidence import BITS, FEATURES, Heard
 from models.onnx import ModelFileError, OnnxModel
@@ -33,6 +36,10 @@ class RecallNets:
             raise ModelFileError(f"{folder}: needs {BANDS} bands and {FEATURES} features")
         self.threshold = float(self._judge.options["threshold"])
         """Score from which two recordings are taken for the same."""
+        try:
+            self.additions = Additions.read(folder)
+        except (OSError, ValueError, KeyError) as problem:
+            raise ModelFileError(f"{folder}: no judge of silence: {problem}") from problem
         self.identity = self._ear.identity + self._judge.identity
 
     def hear(self, energies: Samples, bits: Words, level: Levels) -> Heard:
@@ -41,11 +48,21 @@ class RecallNets:
         log_odds, speech = self._ear.run({"energies": energies.reshape(-1, 2, BANDS)})
         return Heard(log_odds.reshape(-1, BITS), speech, bits, level)
 
-    def judge(self, timeline: Samples) -> tuple[float, Samples]:
+    def judge(self, timeline: Samples, silent: Flags | None = None) -> tuple[float, Samples]:
         """Two aligned recordings, float32 [17, frames]: the score (four times the log-odds that they are the same
-        recording, before any threshold) and how much each frame speaks against it, float32 [frames]."""
-        score, against = self._judge.run({"timeline": timeline[None, :FEATURES]})
-        return float(score[0]), against[0]
+        recording, before any threshold) and how much each frame speaks against it, float32 [frames]. Frames of
+        `silent`, bool [frames], are left out of the score, and speak as little against it as any."""
+        told, against = self._judge.run({"timeline": timeline[None, :FEATURES]})
+        score, against = float(told[0]), against[0]
+        if silent is not None and silent.any():
+            score += _total(against) - _total(against[~silent])
+            against = np.where(silent, against.min(), against)
+        return score, against
+
+
+def _total(against: Samples) -> float:
+    """The sum in the log domain."""
+    return float(np.logaddexp.reduce(against.astype(np.float64)))
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.fingerprint.bits import Fingerprint
+from models.added import silence
 from models.bands import HOP_S
 from models.evidence import ROWS, SLACK, Stored, align, timeline
 from models.recall import embedded
@@ -77,7 +78,9 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
     path = align(old, query.heard)
     lines = timeline(old, query.heard, path)
     nets = embedded()
-    odds, against = nets.judge(lines)
+    # Where enough speech is stored, what is heard in its silence is judged apart (`models.added`).
+    silent = silence(lines) if len(old.at) >= SHORT else np.zeros(lines.shape[1], np.bool_)
+    odds, against = nets.judge(lines, silent)
     score = odds - nets.threshold
     worst = int(np.argmax(against)) + path.first
     similarity = min(max(path.confirmed, 0.0), 1.0)
@@ -91,6 +94,9 @@ def verify(query: Fingerprint, stored: Fingerprint, min_similarity: float | None
         reason = "another sound" if 0 <= worst < len(stored) else "the query has more speech"
     elif odds + weight * agreement(lines) < least:
         reason = "another recording"
+    elif silent.any() and not nets.additions.score(lines, query.heard, path) < 0:
+        reason = "the query has more speech"
+        worst = int(np.where(silent, lines[5:8].sum(axis=0), -1.0).argmax()) + path.first
     elif min_similarity is not None and similarity < min_similarity:
         reason = "min_similarity"
     offset = path.start / 2 * HOP_S

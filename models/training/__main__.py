@@ -19,13 +19,14 @@ PARTS = {
     "speaker": "train wave to voice embedding",
     "respoken": "find frames by which commands said again are known",
     "recall": "train what knows a recording again through another microphone",
+    "recall_added": "learn to tell a word that was added from noise, with the recall networks as they are",
 }
 
 
 def main(argv: list[str]) -> None:
     """Hands `argv` to the part it names. Exits with the list of parts when it names none."""
     if not argv or argv[0] not in PARTS:
-        lines = "\n".join(f"  {name:<11} {what}" for name, what in PARTS.items())
+        lines = "\n".join(f"  {name:<12} {what}" for name, what in PARTS.items())
         raise SystemExit(f"usage: python -m models.training PART ...\nparts:\n{lines}")
     try:
         importlib.import_module(f"models.training.{argv[0]}").main(argv[1:])

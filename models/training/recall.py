@@ -1,9 +1,9 @@
 """Trains the two recall networks and writes them as ONNX: `python -m models.training recall --help`.
 
-Stages, each of which finds what an earlier run left in OUT/work: the pool of distorted recordings, the ear, the pairs,
-the judge (whose timelines the ear makes, so that they are not kept). A training that was broken off goes on from its
-last checkpoint. Rates fall to nothing at the end of the minutes, or of the steps where these are given, which any
-machine repeats.
+Stages, most of which find what an earlier run left in OUT/work: the pool of distorted recordings, the ear, the pairs,
+the judge (whose timelines the ear makes, so that they are not kept), the judge of silence (`recall_added`). A training
+that was broken off goes on from its last checkpoint. Rates fall to nothing at the end of the minutes, or of the steps
+where these are given, which any machine repeats.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor, nn
 
-from models.training import recall_pairs, recall_pool, shipped
+from models.training import recall_added, recall_pairs, recall_pool, shipped
 from models.training.recall_data import Sources
 from models.training.recall_lines import Batches, lines_of
 from models.training.recall_net import LEVELS_COUNT, Ear, Judge, ear_loss, export, judge_loss
@@ -166,6 +166,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--minutes-judge", type=float, default=27.0)
     parser.add_argument("--steps-judge", type=int, help="instead of minutes")
     parser.add_argument("--threshold", type=float, default=0.0, help="score from which two recordings are the same")
+    parser.add_argument("--additions", type=int, default=recall_added.EXAMPLES, help="of speech added; 0: as they were")
+    parser.add_argument("--threshold-added", type=float, default=0.0, help="log-odds from which speech was added")
     parser.add_argument("--start-from", type=Path, help="a recall folder whose weights both networks start from")
     parser.add_argument("--work", type=Path, help="pool, pairs and checkpoints go here; OUT/work if not given")
     parser.add_argument("--seed", type=int, default=1)
@@ -188,6 +190,8 @@ def main(argv: list[str]) -> None:
     judge = Training("judge", started(Judge(), options.start_from, "judge"), plan, work)
     train_judge(judge, Batches(lines_of(pairs, ear.averaged, sources, options.seed)), options.seed, options.bfloat16)
     export(ear.averaged, judge.averaged, options.threshold, options.out)
+    if options.additions:
+        recall_added.learn(sources, options.out, options.additions, options.threshold_added, options.seed)
 
 
 if __name__ == "__main__":

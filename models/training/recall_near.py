@@ -39,7 +39,7 @@ def piece_swapped(sources: Sources, rng: Generator) -> Both | None:
     swapped_in = other[start : start + longer]
     if len(swapped_in) < 0.1 * RECOGNIZER_RATE or not loud.any():
         return None
-    swapped_in = _at_level(swapped_in, _level(carrier[at : at + count]))
+    swapped_in = at_level(swapped_in, _level(carrier[at : at + count]))
     fade = int(rng.choice([0, 80, 240]))
     return carrier, joined([carrier[:at], swapped_in, carrier[at + count :]], fade)
 
@@ -51,7 +51,7 @@ def word_swapped(sources: Sources, rng: Generator) -> Both | None:
     two = next(word for word in said if word.text != one.text)
     around = [word for word in said if word.text not in (one.text, two.text)][: int(rng.integers(0, 4))]
     first, second, *others = (
-        _at_level(trimmed(sound(word.path)), WORD_LEVEL * 10 ** (rng.uniform(-3.0, 3.0) / 20))
+        at_level(trimmed(sound(word.path)), WORD_LEVEL * 10 ** (rng.uniform(-3.0, 3.0) / 20))
         for word in (one, two, *around)
     )
     gap = np.zeros(int(rng.integers(0, 2000)), np.float32)
@@ -72,7 +72,7 @@ def word_in_sentence(sources: Sources, rng: Generator) -> Both | None:
     speech = sources.clip(rng, (0.0, 0.75), 7.0)
     at, fade = _loud_place(_smoothed(speech, 1600), 0.1, rng), int(rng.choice([0, 80]))
     loudness = _level(speech[max(0, at - 2000) : at + 2000]) * 10 ** (rng.uniform(-2.0, 2.0, 2) / 20)
-    words = [_at_level(trimmed(sound(w.path)), level) for w, level in zip((one, two), loudness, strict=True)]
+    words = [at_level(trimmed(sound(w.path)), level) for w, level in zip((one, two), loudness, strict=True)]
     if rng.random() < 0.4:
         words = [word[: min(map(len, words))] for word in words]
     after = speech[at + int(rng.uniform(0.1, 0.4) * RECOGNIZER_RATE) :]
@@ -85,12 +85,12 @@ def with_more(sources: Sources, rng: Generator) -> Both:
     if rng.random() < 0.6:
         levels = WORD_LEVEL * 10 ** (rng.uniform(-5.0, 5.0, 2) / 20)
         said = sources.said_by_one(rng)[:2]
-        alone, more = (_at_level(trimmed(sound(w.path)), lv) for w, lv in zip(said, levels, strict=True))
+        alone, more = (at_level(trimmed(sound(w.path)), lv) for w, lv in zip(said, levels, strict=True))
     else:
         speech = drawn(sources.speech, rng)
         alone = piece(speech, rng, 1.0, 4.0)[0]
         loudness = _level(alone) * 10 ** (rng.uniform(-6.0, 3.0) / 20)
-        more = _at_level(trimmed(piece(speech, rng, 0.2, 0.7)[0]), loudness)
+        more = at_level(trimmed(piece(speech, rng, 0.2, 0.7)[0]), loudness)
     gap = np.zeros(int(rng.uniform(0.0, 0.35) * RECOGNIZER_RATE), np.float32)
     together = np.concatenate([alone, gap, more] if rng.random() < 0.5 else [more, gap, alone])
     if rng.random() < 0.5:
@@ -135,5 +135,5 @@ def _level(samples: Samples) -> float:
     return max(float(np.sqrt(np.square(samples).mean())), QUIET) if len(samples) else QUIET
 
 
-def _at_level(samples: Samples, level: float) -> Samples:
+def at_level(samples: Samples, level: float) -> Samples:
     return samples * np.float32(level / _level(samples))

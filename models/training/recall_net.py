@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.added import FILE, Additions
 from models.bands import BANDS
 from models.evidence import BITS, FEATURES
 from models.training.export import halve, write_manifest
@@ -151,10 +152,13 @@ class ShippedJudge(nn.Module):
 
 
 def export(ear: Ear, judge: Judge, threshold: float, out: Path) -> None:
-    """Writes `out`/ear and `out`/judge as `models.recall.RecallNets` reads them; large weights in half precision."""
+    """Writes `out`/ear and `out`/judge as `models.recall.RecallNets` reads them; large weights in half precision. What
+    judges silence is kept, or begins untaught."""
     hears, judges = ShippedEar(ear).eval(), ShippedJudge(judge).eval()
     ways = {"log_odds": {0: "frames"}, "speech": {0: "frames"}}
     _write(hears, torch.rand(60, 2, BANDS), {"energies": {0: "frames"}}, ways, out / "ear", {"bands": BANDS})
+    if not (out / FILE).is_file():
+        Additions.untaught().write(out)  # `recall_added` comes after, and needs both networks
     options = {"features": FEATURES, "threshold": threshold}
     ways = {"score": {}, "against": {1: "frames"}}
     _write(judges, torch.rand(1, FEATURES, 60), {"timeline": {2: "frames"}}, ways, out / "judge", options)

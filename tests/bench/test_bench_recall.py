@@ -21,7 +21,7 @@ from bench.confirmed import Confirmed
 from bench.distort import CONDITIONS, Surroundings, copy_of, possible
 from bench.exhaustive import Everything, every_frame, trusted, whole
 from bench.recall_plots import trade
-from bench.swaps import Confusable
+from bench.swaps import Confusable, trimmed
 from gateway.fingerprint.bits import Fingerprint
 from gateway.fingerprint.verify import stride_of
 from models.evidence import Stored, align
@@ -298,6 +298,16 @@ class TestSwaps:
             assert np.array_equal(one.stored, one.same)
             assert not np.array_equal(one.stored, one.heard)
         assert not Confusable(words[:3], speech, around, 1), "three different words are too few"
+        for number, level in ((0, 0.0), (4, -6.0), (8, -10.0)):
+            pair = confusable.added(number)
+            assert pair.same is not None
+            assert pair.about == (f"{level:g} dB beside it", "clean copy")
+            assert len(pair.same) == len(pair.heard) >= len(pair.stored)
+            more = (pair.heard - pair.same)[pair.heard != pair.same]
+            sentence = float(np.sqrt(np.mean(trimmed(pair.same) ** 2)))
+            assert np.sqrt(np.mean(more**2)) == pytest.approx(sentence * 10 ** (level / 20), rel=0.1)
+        assert confusable.sentences
+        assert not Confusable(words, [], around, 1).sentences
 
 
 class TestBounds:

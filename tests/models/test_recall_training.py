@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import soxr
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnx", reason="training needs the extra `train`")
 
+from models import added  # noqa: E402
 from models.evidence import FEATURES, Stored  # noqa: E402
-from models.recall import BANDS, RecallNets  # noqa: E402
-from models.training import recall, recall_distort, recall_heard, recall_near, recall_pairs  # noqa: E402
+from models.recall import BANDS, EMBEDDED, RecallNets  # noqa: E402
+from models.training import recall, recall_added, recall_distort, recall_heard, recall_near, recall_pairs  # noqa: E402
 from models.training.recall_data import HELD_OUT, Sources  # noqa: E402
 from models.training.recall_distort import Chances, distorted, on_the_net  # noqa: E402
 from models.training.recall_front import bits_of, code_of, energies_of  # noqa: E402
@@ -315,12 +317,39 @@ def test_timelines_are_made_of_what_the_shipped_ear_hears(sources: Sources, tmp_
     assert np.abs(heard.speech - shipped.speech).mean() < 0.01
 
 
+def test_speech_is_added_before_and_after_and_half_of_the_time(sources: Sources) -> None:
+    made = [recall_added.example(sources, np.random.default_rng(number)) for number in range(40)]
+    assert {added for _, _, added in made} == {True, False}
+    assert all(np.isfinite(stored).all() and np.isfinite(heard).all() for stored, heard, _ in made)
+
+
+def test_what_is_told_apart_is_learned() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, added.FEATURES))
+    told = rows[:, 3] - rows[:, 7] > 0.2
+    found = recall_added.fitted(rows, told)
+    right = (rows @ found.weights + found.bias > 0) == told
+    assert right.mean() > 0.9
+
+
+def test_a_judge_of_silence_is_learned_and_kept_in_its_folder(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recall"
+    shutil.copytree(EMBEDDED, folder)
+    rng = np.random.default_rng(1)
+    monkeypatch.setattr(recall_added, "measured", lambda nets, stored, heard: rng.normal(size=added.FEATURES))
+    recall_added.learn(sources, folder, 30, 0.5, seed=1)
+    strict, loose = (added.Additions.read(one) for one in (folder, EMBEDDED))
+    assert not np.array_equal(strict.weights, loose.weights)
+
+
 def test_it_trains_goes_on_ships_and_starts_from_what_it_shipped(
     data: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     options = [str(out), "--data", str(data), "--corpus", str(corpus), "--seconds", "8", "--pairs", "6", "--words", "2"]
-    options += ["--light", "3", "--usual", "3"]
+    options += ["--light", "3", "--usual", "3", "--additions", "0"]
     recall.main([*options, "--steps-ear", "2", "--steps-judge", "3"])
     kept = sorted(path.name for path in (out / "work").iterdir())
     recall.main([*options, "--steps-ear", "3", "--steps-judge", "3", "--threshold", "0.25"])
