@@ -165,7 +165,7 @@ def test_every_figure_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (["--phrases", "nowhere.csv"], "nowhere.csv"),
         (["--phrases", "no.csv"], "it must name count"),
-        (["--phrases", "no.csv", "--rounds", "0"], "--rounds 0: it must be at least 1"),
+        (["--phrases", "no.csv", "--rounds", "0"], "argument --rounds: '0': allowed are whole numbers from 1"),
     ],
 )
 def test_what_can_not_be_replayed_is_said(
