@@ -37,25 +37,26 @@ def silence(lines: Samples) -> Flags:
     return np.asarray(~near & (lines[16] > 0))
 
 
-def signals(lines: Samples, sure: Samples) -> Samples:
-    """What speaks for added speech, float32 [9, n], from the silent part of a timeline [17, n] and what the query is
-    sure of there [n]: the chances of speech, of strong and of loud speech; own level at least active, strong, loud;
-    certainty alone, with speech, and with strong speech."""
-    return np.concatenate([lines[5:11], sure[None], sure * lines[5:7]])
-
-
 def features(lines: Samples, heard: Heard, path: Path) -> Wide:
-    """float64 [24] of a timeline with some silence: of each signal the largest mean over WINDOWS, and how clearly the
-    rest was heard."""
+    """float64 [24] of a timeline with some silence.
+
+    Of each of nine signals the largest mean over WINDOWS: the chances of speech, of strong and of loud speech; own level
+    at least active, strong, loud; certainty alone, with speech, and with strong speech. Then how clearly the rest was
+    heard, and how much silence there is, and of what kind.
+    """
     within = np.flatnonzero(silence(lines))
     sure = certainty(heard, np.clip(path.heard_at(within + path.first), 0, len(heard) - 1))
     told = np.zeros((9, lines.shape[1] + max(WINDOWS)))
-    told[:, within + 1] = signals(lines[:, within], sure)
+    chances = lines[5:11, within]
+    told[:6, within + 1] = chances
+    told[6, within + 1] = sure
+    told[7:, within + 1] = sure * chances[:2]
     total = told.cumsum(axis=1)
     most = [(total[:, count:] - total[:, :-count]).max(axis=1) / count for count in WINDOWS]
-    speech = lines[:, lines[2] > 0].mean(axis=1)
-    there = (np.log1p(len(within)), lines[8, within].mean(), sure.mean()) if len(within) else (0.0, 0.0, 0.0)
-    return np.concatenate([*most, speech[[0, 1, 5]], there])
+    speech = (lines[2] > 0).astype(np.float32)
+    around = lines[[0, 1, 5]] @ speech / max(float(speech.sum()), 1.0)
+    there = (np.log1p(len(within)), chances[3].mean(), sure.mean()) if len(within) else (0.0, 0.0, 0.0)
+    return np.concatenate([*most, around, there])
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,9 @@ class RecallNets:
 
 
 def _total(against: Samples) -> float:
-    """The sum in the log domain."""
-    return float(np.logaddexp.reduce(against.astype(np.float64)))
+    """The sum in the log domain; minus infinity of nothing."""
+    top = against.max(initial=-np.inf)
+    return float(top + np.log(np.exp(against - top, dtype=np.float64).sum())) if len(against) else -np.inf
 
 
 @lru_cache(maxsize=1)
