@@ -40,9 +40,9 @@ def silence(lines: Samples) -> Flags:
 def features(lines: Samples, heard: Heard, path: Path) -> Wide:
     """float64 [24] of a timeline with some silence.
 
-    Of each of nine signals the largest mean over WINDOWS: the chances of speech, of strong and of loud speech; own level
-    at least active, strong, loud; certainty alone, with speech, and with strong speech. Then how clearly the rest was
-    heard, and how much silence there is, and of what kind.
+    Of each of nine signals the largest mean over WINDOWS: the chances of speech, of strong and of loud speech; own
+    level at least active, strong, loud; certainty alone, with speech, and with strong speech. Then how clearly the rest
+    was heard, and how much silence there is, and of what kind.
     """
     within = np.flatnonzero(silence(lines))
     sure = certainty(heard, np.clip(path.heard_at(within + path.first), 0, len(heard) - 1))
