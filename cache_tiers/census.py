@@ -139,4 +139,5 @@ class Census:
 
     async def _prune(self, tag_set: bytes) -> None:
         async for members in self.members(tag_set):
-            self.pruned += await self._steps.prune(tag_set, members, self._deadline)
+            gone = await self._steps.prune(tag_set, members, self._deadline)
+            self.pruned += gone  # read after the wait: another census may have counted meanwhile

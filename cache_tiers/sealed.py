@@ -276,7 +276,8 @@ class Keyring:
         wrapped = self._masters.wrap(tenant, os.urandom(8), os.urandom(32))
         await self._link.call("SADD", names.tenants, tenant, deadline=self._deadline)
         args = ("HSETNX", names.data_keys(tenant), str(generation), wrapped)
-        self.stats.keys_made += await self._link.call(*args, deadline=self._deadline)
+        made = await self._link.call(*args, deadline=self._deadline)
+        self.stats.keys_made += made
 
     async def _load(self, tenant: str, deadline: float) -> int:
         """Unwraps what Redis holds for the tenant; returns the highest generation, unwrapped or not."""
